@@ -1,0 +1,1 @@
+"""Batchpoint: self-hosted batch endpoints for machine learning."""
