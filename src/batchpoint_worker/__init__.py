@@ -1,1 +1,1 @@
-"""The scoring worker: runs the model in the environment of its author, with the standard library alone."""
+"""The scoring worker: runs user code in its own environment, on the standard library alone."""
