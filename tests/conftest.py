@@ -1,6 +1,11 @@
-"""Fixtures that every test may use."""
+"""Fixtures and settings that hold for every test."""
 
 import pytest
+from hypothesis import settings
+
+# A shared machine is slow at times; slowness has its own tests and is not a property.
+settings.register_profile("house", deadline=None, print_blob=True)
+settings.load_profile("house")
 
 
 @pytest.fixture
