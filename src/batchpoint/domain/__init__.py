@@ -1,0 +1,1 @@
+"""Nouns: frozen models of everything batchpoint talks about, with limits and errors."""

@@ -1,0 +1,48 @@
+"""Assets: registered, versioned, immutable models and environments."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from batchpoint.domain import limits
+from batchpoint.domain.model_shape import Noun, Text, TextMap, snake
+
+
+class Model(Noun):
+    """A model: a file or folder (locally a path; on the server an uploaded tree `upload:HASH/NAME`)."""
+
+    name: str | None = None
+    version: Text | None = None
+    type: Annotated[Literal["custom_model", "mlflow_model"], BeforeValidator(snake)] = (
+        "custom_model"
+    )
+    path: str
+    description: str | None = Field(default=None, max_length=limits.DESCRIPTION_LENGTH_MAX)
+    tags: TextMap = Field(default_factory=dict)
+    properties: TextMap = Field(default_factory=dict)
+    # Set by the server.
+    created_at: datetime | None = None
+
+
+class Environment(Noun):
+    """What user code runs in: conda or pip requirements, built by uv and found by content hash.
+
+    `conda_file` holds the file's parsed content once loaded (a path only in YAML);
+    `requirements` is ours: requirement lines. An `image` is refused unless the settings map it.
+    """
+
+    name: str | None = None
+    version: Text | None = None
+    image: str | None = None
+    conda_file: str | dict[str, object] | None = None
+    requirements: list[str] | None = None
+    python_version: Text | None = None
+    description: str | None = Field(default=None, max_length=limits.DESCRIPTION_LENGTH_MAX)
+    tags: TextMap = Field(default_factory=dict)
+    properties: TextMap = Field(default_factory=dict)
+    os_type: Annotated[Literal["linux"], BeforeValidator(snake)] | None = None
+    # Set by the server.
+    created_at: datetime | None = None

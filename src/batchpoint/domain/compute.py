@@ -1,0 +1,35 @@
+"""Compute clusters: where nodes come from and how long they stay."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from batchpoint.domain import limits
+from batchpoint.domain.endpoint import Name, seconds
+from batchpoint.domain.model_shape import Noun, TextMap, snake
+
+
+class Compute(Noun):
+    """A cluster of nodes; `local` nodes are worker groups on this machine.
+
+    `type: amlcompute` is read as Azure writes it and served by the local engine.
+    """
+
+    name: Name
+    type: Annotated[Literal["local", "amlcompute"], BeforeValidator(snake)] = "local"
+    size: str | None = None
+    tier: Annotated[Literal["dedicated", "low_priority"], BeforeValidator(snake)] = "dedicated"
+    min_instances: int = Field(default=0, ge=0, le=limits.INSTANCES_MAX)
+    max_instances: int = Field(default=4, ge=1, le=limits.INSTANCES_MAX)
+    idle_time_before_scale_down: Annotated[
+        Annotated[int, Field(ge=0, le=limits.TIMEOUT_SECONDS_MAX)], BeforeValidator(seconds)
+    ] = 120
+    description: str | None = Field(default=None, max_length=limits.DESCRIPTION_LENGTH_MAX)
+    tags: TextMap = Field(default_factory=dict)
+    location: str | None = None
+    # Set by the server.
+    provisioning_state: Literal["Succeeded"] | None = None
+    created_at: datetime | None = None

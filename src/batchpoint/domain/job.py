@@ -1,0 +1,198 @@
+"""Jobs: a specification resolved once at invoke and never changed, and a status that moves."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from batchpoint.domain.endpoint import LoggingLevel, OutputAction, OutputFormat
+from batchpoint.domain.model_shape import Noun, TextMap, snake
+
+
+class JobState(StrEnum):
+    """States of a job; the transitions are in `batchpoint.core.lifecycle`."""
+
+    QUEUED = "Queued"
+    PREPARING = "Preparing"
+    RUNNING = "Running"
+    FINALIZING = "Finalizing"
+    CANCEL_REQUESTED = "CancelRequested"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    CANCELED = "Canceled"
+
+
+TERMINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELED})
+
+InputType = Annotated[Literal["uri_file", "uri_folder"], BeforeValidator(snake)]
+
+
+class JobInput(Noun):
+    """A pointer to data: a file or a folder (every file below it, in UTF-8 order of the path)."""
+
+    type: InputType
+    uri: str
+
+
+class JobOutput(Noun):
+    """Where results appear when complete: the URI of a folder."""
+
+    uri: str
+
+
+class ResolvedModel(Noun):
+    """The model a job uses: `path` is the file or folder on the server, `hash` its content's."""
+
+    name: str
+    version: str
+    type: Literal["custom_model", "mlflow_model"]
+    path: str
+    hash: str
+
+
+class ResolvedCode(Noun):
+    """The code folder a job uses and the scoring script in it."""
+
+    path: str
+    scoring_script: str
+    hash: str
+
+
+class ResolvedEnvironment(Noun):
+    """The environment a job uses: the lock it was built from and the interpreter to run.
+
+    `hash` names the environment's content; `notes` are sentences for the job's log (what was
+    substituted, why the running interpreter serves).
+    """
+
+    name: str
+    version: str
+    hash: str
+    python: str
+    notes: list[str] = Field(default_factory=list)
+
+
+class ScoringSettings(Noun):
+    """The effective settings of a job: every default applied, every override merged."""
+
+    instance_count: int
+    max_concurrency_per_instance: int
+    mini_batch_size: int
+    max_retries: int
+    timeout_seconds: int | None
+    error_threshold: int | None
+    logging_level: LoggingLevel
+    output_action: OutputAction
+    output_file_name: str
+    output_format: OutputFormat
+    environment_variables: TextMap
+    split_files: bool
+    coalesce_files: bool
+
+
+class JobSpec(Noun):
+    """Everything a job needs, resolved at invoke."""
+
+    endpoint_name: str
+    deployment_name: str
+    model: ResolvedModel
+    code: ResolvedCode | None
+    environment: ResolvedEnvironment
+    compute: str
+    idle_seconds: int
+    settings: ScoringSettings
+    input: JobInput
+    output: JobOutput
+    experiment_name: str | None = None
+    tags: TextMap = Field(default_factory=dict)
+    description: str | None = None
+
+
+class ErrorInfo(Noun):
+    """What went wrong: whose fault, what to read, and where.
+
+    `origin`: "user" (scoring code, model or data), "environment", "input", "storage", "batchpoint".
+    `code` is one of `batchpoint.domain.errors.CODES` or the exception's type for user errors.
+    """
+
+    origin: Literal["user", "environment", "input", "storage", "batchpoint"]
+    code: str
+    message: str
+    type: str | None = None
+    traceback: str | None = None
+    file: str | None = None
+    row: int | None = None
+    line: str | None = None
+    log: str | None = None
+
+
+class Progress(Noun):
+    """How far a job is. Totals are estimates until `listed` is true; numbers never go back."""
+
+    phase: Literal["queued", "environment", "model", "scoring", "writing", "done"] = "queued"
+    listed: bool = False
+    items_total: int = 0
+    items_done: int = 0
+    items_failed: int = 0
+    rows_done: int = 0
+    rows_failed: int = 0
+    mini_batches_total: int = 0
+    mini_batches_done: int = 0
+    retries: int = 0
+    workers: int = 0
+    workers_wanted: int = 0
+    rows_per_second: float = 0.0
+    eta_seconds: float | None = None
+    timeout_seconds: float | None = None
+
+
+class JobStatus(Noun):
+    """What is known of a job now."""
+
+    state: JobState = JobState.QUEUED
+    progress: Progress = Progress()
+    error: ErrorInfo | None = None
+    warnings: list[str] = Field(default_factory=list)
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    output_uri: str | None = None
+    attempts: int = 0
+
+
+class Job(Noun):
+    """One invocation of an endpoint. `version` grows with each change of `status`."""
+
+    name: str
+    spec: JobSpec
+    status: JobStatus
+    created_at: datetime
+    version: int = 0
+
+
+class Overrides(Noun):
+    """What a caller may change for one job; unset fields keep the deployment's value."""
+
+    instance_count: int | None = Field(default=None, ge=1)
+    max_concurrency_per_instance: int | None = Field(default=None, ge=1)
+    mini_batch_size: int | None = Field(default=None, ge=1)
+    max_retries: int | None = Field(default=None, ge=0)
+    timeout: int | None = Field(default=None, ge=1)
+    error_threshold: int | None = Field(default=None, ge=-1)
+    output_file_name: str | None = None
+    environment_variables: TextMap = Field(default_factory=dict)
+
+
+class Invocation(Noun):
+    """The body of an invoke: a pointer to data, and what is different for this job."""
+
+    deployment_name: str | None = None
+    input: JobInput
+    output: JobOutput | None = None
+    job_name: str | None = None
+    experiment_name: str | None = None
+    description: str | None = None
+    tags: TextMap = Field(default_factory=dict)
+    overrides: Overrides = Overrides()

@@ -1,0 +1,55 @@
+"""A limit on everything, units last in the name."""
+
+NAME_LENGTH_MIN = 3
+NAME_LENGTH_MAX = 32
+ASSET_NAME_LENGTH_MAX = 255
+DESCRIPTION_LENGTH_MAX = 5_000
+TAGS_MAX = 100
+
+YAML_BYTES_MAX = 1_000_000
+YAML_NODES_MAX = 20_000
+YAML_DEPTH_MAX = 50
+
+MINI_BATCH_ITEMS_MAX = 1_000_000
+INSTANCES_MAX = 10_000
+WORKERS_PER_INSTANCE_MAX = 256
+RETRIES_MAX = 100
+TIMEOUT_SECONDS_MAX = 7 * 24 * 3600
+
+# Adaptive timeout: nothing is known before the first mini-batches have been scored.
+TIMEOUT_FLOOR_SECONDS = 60
+TIMEOUT_UNKNOWN_SECONDS = 3600
+TIMEOUT_FACTOR = 10
+TIMEOUT_SAMPLES_MIN = 5
+INIT_TIMEOUT_SECONDS = 3600
+
+# A mini-batch lost with its node or by a kill from outside this often in a row is poison for nodes.
+INFRASTRUCTURE_LOSSES_IN_A_ROW_MAX = 10
+# So many whole mini-batches failing in the same way before anything succeeded end the job.
+SYSTEMIC_FAILURES_MIN = 3
+
+SEGMENT_SLICES_MAX = 4_096
+PART_BYTES_MAX = 32 * 1024 * 1024
+PART_AGE_SECONDS_MAX = 1.0
+CHECKPOINT_SECONDS = 1.0
+LEASE_SECONDS = 15.0
+
+# Work handed to a node ahead of time, so that its slots never wait for the runner.
+PREFETCH_SECONDS = 2.0
+PREFETCH_PER_SLOT_MIN = 2
+PREFETCH_PER_SLOT_MAX = 512
+
+# No-code tabular models: how many input bytes go into one `predict` call.
+COALESCE_BYTES_MIN = 256 * 1024
+COALESCE_BYTES_MAX = 8 * 1024 * 1024
+SPLIT_BYTES_MIN = 8 * 1024 * 1024
+LISTING_LOOKAHEAD_ITEMS = 20_000
+
+ERROR_TEXT_CHARS_MAX = 4_000
+TRACEBACK_CHARS_MAX = 16_000
+LOG_BYTES_PER_FILE_MAX = 64 * 1024 * 1024
+PROTOCOL_HEADER_BYTES_MAX = 64 * 1024 * 1024
+UPLOAD_FILES_MAX = 100_000
+LIST_PAGE_MAX = 1_000
+PARTS_KEPT_DAYS = 7
+CANCEL_GRACE_SECONDS = 2.0
