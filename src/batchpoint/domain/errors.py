@@ -29,8 +29,12 @@ class BatchpointError(Exception):
         self.message = message
 
 
-class Invalid(BatchpointError):
-    """The caller's input is wrong."""
+class Invalid(BatchpointError, ValueError):
+    """The caller's input is wrong.
+
+    Also a ValueError, so that a noun's validators may raise it: pydantic then names the field and
+    collects the other findings too (ValidationError).
+    """
 
     code = "invalid"
 
