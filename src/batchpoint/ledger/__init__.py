@@ -1,0 +1,1 @@
+"""The ledger: what exists, which jobs there are, and who may write to them now."""

@@ -1,0 +1,357 @@
+"""Jobs in the ledger: made once, leased to one runner at a time, written only by its holder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, false, func, or_, select, true
+from sqlalchemy.exc import IntegrityError
+
+from batchpoint.domain.errors import Conflict, NotFound, Unavailable
+from batchpoint.domain.job import TERMINAL_STATES, Job, JobSpec, JobState, JobStatus
+from batchpoint.ledger.database import Database
+from batchpoint.ledger.schema import checkpoints, jobs
+
+CHECKPOINTS_PER_READ = 64
+
+
+class Renewed(NamedTuple):
+    """What the holder of a lease learns when it renews it."""
+
+    cancel_requested: bool
+
+
+class JobStore(Database):
+    """The jobs. Times are seconds since 1970 in UTC and come in as arguments.
+
+    Every write to a job that runs carries the `epoch` its writer got with the lease; once somebody
+    else has taken the lease, such a write changes nothing and raises Unavailable (`lease_lost`).
+    """
+
+    def create_job(self, job: Job, idempotency_key: str | None, body_hash: str | None) -> Job:
+        """Record a new job; with a key already used on this endpoint, return the job it made.
+
+        Raises: Conflict (`idempotency_conflict`: the key came with another body; `conflict`: there
+        is a job of this name).
+        """
+        endpoint = job.spec.endpoint_name
+        try:
+            with self.writing() as connection:
+                known = _job_of_key(connection, endpoint, idempotency_key, body_hash)
+                if known is not None:
+                    return known
+                connection.execute(
+                    jobs.insert().values(
+                        name=job.name,
+                        endpoint=endpoint,
+                        deployment=job.spec.deployment_name,
+                        spec=job.spec.model_dump_json(),
+                        status=job.status.model_dump_json(),
+                        terminal=job.status.state in TERMINAL_STATES,
+                        created_at=job.created_at.timestamp(),
+                        version=job.version,
+                        cancel_requested=False,
+                        epoch=0,
+                        checkpoints=0,
+                        idempotency_key=idempotency_key,
+                        body_hash=body_hash,
+                    )
+                )
+        except IntegrityError as error:
+            raise Conflict(
+                f"there is already a job named {job.name!r}; choose another name or leave it out",
+                where="job_name",
+            ) from error
+        return job
+
+    def job_of_key(
+        self, endpoint: str, idempotency_key: str | None, body_hash: str | None
+    ) -> Job | None:
+        """Return the job that a key made on an endpoint, if it made one.
+
+        Raises: Conflict (`idempotency_conflict`) when the key came with another body.
+        """
+        with self.reading() as connection:
+            return _job_of_key(connection, endpoint, idempotency_key, body_hash)
+
+    def get_job(self, name: str) -> Job:
+        """Return a job. Raises: NotFound (`job_not_found`)."""
+        with self.reading() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.name == name)).mappings().first()
+        if row is None:
+            raise _no_such_job(name)
+        return _job(row)
+
+    def job_version(self, name: str) -> int:
+        """Return the number that grows with each change of a job's status; cheap.
+
+        Raises: NotFound (`job_not_found`).
+        """
+        with self.reading() as connection:
+            version = connection.execute(select(jobs.c.version).where(jobs.c.name == name)).scalar()
+        if version is None:
+            raise _no_such_job(name)
+        return version
+
+    def list_jobs(
+        self,
+        endpoint: str | None = None,
+        deployment: str | None = None,
+        *,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[Job]:
+        """Return up to `limit` jobs, newest first, beginning after the job named `after`.
+
+        Raises: NotFound (`job_not_found`) when there is no job `after`.
+        """
+        conditions: list[ColumnElement[bool]] = []
+        if endpoint is not None:
+            conditions.append(jobs.c.endpoint == endpoint)
+        if deployment is not None:
+            conditions.append(jobs.c.deployment == deployment)
+        with self.reading() as connection:
+            if after is not None:
+                sequence = connection.execute(
+                    select(jobs.c.sequence).where(jobs.c.name == after)
+                ).scalar()
+                if sequence is None:
+                    raise _no_such_job(after)
+                conditions.append(jobs.c.sequence < sequence)
+            rows = (
+                connection.execute(
+                    select(jobs)
+                    .where(and_(true(), *conditions))
+                    .order_by(jobs.c.sequence.desc())
+                    .limit(limit)
+                )
+                .mappings()
+                .all()
+            )
+        return [_job(row) for row in rows]
+
+    def open_jobs(self, endpoint: str, deployment: str | None = None, *, limit: int) -> list[str]:
+        """Return the names of up to `limit` jobs that have not ended, oldest first."""
+        conditions = [jobs.c.terminal == false(), jobs.c.endpoint == endpoint]
+        if deployment is not None:
+            conditions.append(jobs.c.deployment == deployment)
+        return self._names(conditions, limit)
+
+    def adoptable_jobs(self, now: float, limit: int) -> list[str]:
+        """Return the names of up to `limit` jobs that nobody holds and that have not ended."""
+        return self._names([jobs.c.terminal == false(), _lease_is_free(now)], limit)
+
+    def acquire_lease(
+        self, job: str, owner: str, now: float, lease_seconds: float, *, force: bool = False
+    ) -> int | None:
+        """Take the right to write to a job until `now + lease_seconds`; return its new epoch.
+
+        None: the job has ended, or somebody holds it (unless `force`). Writers with an older epoch
+        are shut out from this moment. Raises: NotFound (`job_not_found`).
+        """
+        free = true() if force else _lease_is_free(now)
+        with self.writing() as connection:
+            epoch = connection.execute(
+                jobs.update()
+                .where(jobs.c.name == job, jobs.c.terminal == false(), free)
+                .values(epoch=jobs.c.epoch + 1, lease_owner=owner, lease_until=now + lease_seconds)
+                .returning(jobs.c.epoch)
+            ).scalar()
+            if epoch is None and not _exists(connection, job):
+                raise _no_such_job(job)
+        return epoch
+
+    def renew(
+        self,
+        job: str,
+        epoch: int,
+        now: float,
+        lease_seconds: float,
+        *,
+        status: JobStatus,
+        records: bytes | None = None,
+    ) -> Renewed:
+        """Extend the lease, store the status and append `records` as a checkpoint, all or nothing.
+
+        Raises: Unavailable (`lease_lost`) when another has taken the job or it has ended.
+        """
+        with self.writing() as connection:
+            row = connection.execute(
+                jobs.update()
+                .where(jobs.c.name == job, jobs.c.epoch == epoch, jobs.c.terminal == false())
+                .values(
+                    lease_until=now + lease_seconds,
+                    status=status.model_dump_json(),
+                    version=jobs.c.version + 1,
+                    checkpoints=jobs.c.checkpoints + (records is not None),
+                )
+                .returning(jobs.c.cancel_requested, jobs.c.checkpoints)
+            ).first()
+            if row is None:
+                raise _lease_lost(job, epoch)
+            if records is not None:
+                connection.execute(
+                    checkpoints.insert().values(
+                        job=job, seq=row.checkpoints - 1, epoch=epoch, body=records
+                    )
+                )
+        return Renewed(row.cancel_requested)
+
+    def checkpoints(self, job: str) -> Iterator[bytes]:
+        """Yield the checkpoints of a job in the order in which they were appended."""
+        seq = -1
+        while True:
+            with self.reading() as connection:
+                rows: Sequence[tuple[int, bytes]] = [
+                    (row.seq, row.body)
+                    for row in connection.execute(
+                        select(checkpoints.c.seq, checkpoints.c.body)
+                        .where(checkpoints.c.job == job, checkpoints.c.seq > seq)
+                        .order_by(checkpoints.c.seq)
+                        .limit(CHECKPOINTS_PER_READ)
+                    )
+                ]
+            if not rows:
+                return
+            for seq, body in rows:  # noqa: B007  # the last one is where the next read begins
+                yield body
+
+    def finish(self, job: str, epoch: int, status: JobStatus) -> None:
+        """Store the last status of a job, whose state is terminal, and give the lease back.
+
+        Raises: Unavailable (`lease_lost`) when another has taken the job or it has ended.
+        """
+        assert status.state in TERMINAL_STATES, status.state
+        with self.writing() as connection:
+            changed = connection.execute(
+                jobs.update()
+                .where(jobs.c.name == job, jobs.c.epoch == epoch, jobs.c.terminal == false())
+                .values(
+                    status=status.model_dump_json(),
+                    terminal=True,
+                    version=jobs.c.version + 1,
+                    lease_owner=None,
+                    lease_until=None,
+                )
+            )
+            if changed.rowcount == 0:
+                raise _lease_lost(job, epoch)
+
+    def release(self, job: str, epoch: int) -> None:
+        """Give a lease back, so that another may take the job at once; nothing if it is lost."""
+        with self.writing() as connection:
+            connection.execute(
+                jobs.update()
+                .where(jobs.c.name == job, jobs.c.epoch == epoch)
+                .values(lease_owner=None, lease_until=None)
+            )
+
+    def request_cancel(self, job: str) -> Job:
+        """Ask whoever runs a job to stop it; a job that has ended stays as it is.
+
+        Raises: NotFound (`job_not_found`).
+        """
+        with self.writing() as connection:
+            connection.execute(
+                jobs.update()
+                .where(
+                    jobs.c.name == job,
+                    jobs.c.terminal == false(),
+                    jobs.c.cancel_requested == false(),
+                )
+                .values(cancel_requested=True, version=jobs.c.version + 1)
+            )
+            return self.get_job(job)
+
+    def lapse_leases(self, owner_prefix: str) -> list[str]:
+        """Free the leases of owners whose name begins so (a supervisor known to be dead)."""
+        with self.writing() as connection:
+            return list(
+                connection.execute(
+                    jobs.update()
+                    .where(
+                        jobs.c.terminal == false(),
+                        jobs.c.lease_owner.startswith(owner_prefix, autoescape=True),
+                    )
+                    .values(lease_owner=None, lease_until=None)
+                    .returning(jobs.c.name)
+                ).scalars()
+            )
+
+    def count_open_jobs(self) -> int:
+        """Return how many jobs have not ended."""
+        with self.reading() as connection:
+            return connection.execute(
+                select(func.count()).select_from(jobs).where(jobs.c.terminal == false())
+            ).scalar_one()
+
+    def _names(self, conditions: Sequence[ColumnElement[bool]], limit: int) -> list[str]:
+        with self.reading() as connection:
+            return list(
+                connection.execute(
+                    select(jobs.c.name).where(*conditions).order_by(jobs.c.sequence).limit(limit)
+                ).scalars()
+            )
+
+
+def _lease_is_free(now: float) -> ColumnElement[bool]:
+    return or_(jobs.c.lease_until.is_(None), jobs.c.lease_until <= now)
+
+
+def _exists(connection: Connection, job: str) -> bool:
+    return connection.execute(select(jobs.c.sequence).where(jobs.c.name == job)).first() is not None
+
+
+def _job_of_key(
+    connection: Connection, endpoint: str, key: str | None, body_hash: str | None
+) -> Job | None:
+    if key is None:
+        return None
+    row = (
+        connection.execute(
+            select(jobs).where(jobs.c.endpoint == endpoint, jobs.c.idempotency_key == key)
+        )
+        .mappings()
+        .first()
+    )
+    if row is None:
+        return None
+    if row["body_hash"] != body_hash:
+        raise Conflict(
+            f"the idempotency key {key!r} was used before with another body, for job "
+            f"{row['name']!r}; use a new key for a new job",
+            code="idempotency_conflict",
+            where="Idempotency-Key",
+        )
+    return _job(row)
+
+
+def _job(row: RowMapping) -> Job:
+    status = JobStatus.model_validate_json(row["status"])
+    # Whoever runs the job may not have seen the wish yet; everybody else should.
+    if row["cancel_requested"] and status.state not in TERMINAL_STATES:
+        status = status.model_copy(update={"state": JobState.CANCEL_REQUESTED})
+    return Job(
+        name=row["name"],
+        spec=JobSpec.model_validate_json(row["spec"]),
+        status=status,
+        created_at=datetime.fromtimestamp(row["created_at"], UTC),
+        version=row["version"],
+    )
+
+
+def _no_such_job(name: str) -> NotFound:
+    return NotFound(
+        f"there is no job named {name!r}; `batchpoint job list` shows those there are",
+        code="job_not_found",
+    )
+
+
+def _lease_lost(job: str, epoch: int) -> Unavailable:
+    return Unavailable(
+        f"job {job!r} is no longer held under epoch {epoch}: another runner has taken it or it has "
+        "ended; nothing was written",
+        code="lease_lost",
+    )
