@@ -60,7 +60,10 @@ Worker -> agent
 An `error` is {origin, type, message, traceback, file, line}: `traceback` is trimmed to the user's
 frames, `file` and `line` are the user's own innermost frame.
 
-Column types in `columns`: "int", "float", "bool", "string", "json". Rendered rows carry no header.
+Column types in `columns`: "int", "float", "bool", "string", "json", and "null" for a column without
+any value so far, which is widened to whatever the others have. Rendered rows carry no header.
+`encoding` of a frame is its `render`, or "jsonl" where "arrow" was asked for and the user's
+environment has no pyarrow.
 """
 
 from __future__ import annotations
