@@ -1,0 +1,1 @@
+"""Bytes we leave behind: pure, versioned codecs of every file batchpoint writes."""
