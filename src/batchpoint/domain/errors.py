@@ -123,6 +123,7 @@ CODES: dict[str, type[BatchpointError]] = {
     # inputs
     "input_not_found": Invalid,
     "input_unreadable": Invalid,
+    "input_changed": Invalid,
     "no_input_items": JobFailed,
     # ways in which a job fails
     "init_failed": JobFailed,

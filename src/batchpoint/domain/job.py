@@ -102,6 +102,8 @@ class JobSpec(Noun):
     code: ResolvedCode | None
     environment: ResolvedEnvironment
     compute: str
+    # Of the compute, at invoke: how many nodes it may have, and how long an idle one stays warm.
+    max_instances: int = 4
     idle_seconds: int
     settings: ScoringSettings
     input: JobInput

@@ -1,0 +1,1 @@
+"""Where nodes come from: on this machine, worker groups started by the supervisor."""

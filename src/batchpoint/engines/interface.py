@@ -1,0 +1,43 @@
+"""What a runner asks of an engine: nodes, work on them, and the bytes' last journey."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from batchpoint.core.messages import Assignment, NodeLost, NodeReady, Reported, WorkerFailed
+from batchpoint.domain.minibatch import MiniBatch, Slice
+from batchpoint.node.wire import Heartbeat
+
+
+EngineEvent = NodeReady | NodeLost | Reported | WorkerFailed | Heartbeat
+
+
+class Engine(Protocol):
+    """Provides nodes for one job. Losing a node is an event, never an exception."""
+
+    def events(self) -> AsyncIterator[EngineEvent]:
+        """Yield what nodes tell, until `close`."""
+        ...
+
+    async def provision(self, count: int) -> None:
+        """Have `count` nodes in all; each announces itself by `NodeReady`."""
+        ...
+
+    async def assign(
+        self, node: str, assignments: Sequence[tuple[MiniBatch, Assignment]]
+    ) -> None:
+        """Hand tasks to a node; to a node that is gone it does nothing (`NodeLost` comes)."""
+        ...
+
+    async def abort(self) -> None:
+        """Stop all user code of the job now; returns when none runs any more."""
+        ...
+
+    async def index(self, whole: Slice, target_bytes: int) -> list[Slice]:
+        """Cut a big item into slices of about `target_bytes` on record boundaries."""
+        ...
+
+    async def close(self) -> None:
+        """Give all nodes back; idempotent."""
+        ...

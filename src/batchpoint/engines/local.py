@@ -1,0 +1,175 @@
+"""The local engine: nodes are agents on this machine, leased from the supervisor's pool."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchpoint.core.messages import Assignment, NodeLost
+from batchpoint.domain.errors import Unavailable
+from batchpoint.domain.job import Job
+from batchpoint.domain.minibatch import MiniBatch, Slice
+from batchpoint.engines.interface import EngineEvent
+from batchpoint.node.agent_connection import AgentConnection
+from batchpoint.node.wire import NodeOrder
+
+_CONNECT_SECONDS_MAX = 20.0
+_CONNECT_POLL_SECONDS = 0.005
+_ABORT_SECONDS_MAX = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlace:
+    """Where the local engine finds its nodes and what it may take of them."""
+
+    supervisor_socket: Path
+    job_dir: Path
+    max_instances: int
+
+
+class LocalEngine:
+    """Nodes for one job, leased over the supervisor's socket; an `Engine`."""
+
+    def __init__(self, job: Job, epoch: int, place: LocalPlace) -> None:
+        """Nothing is leased before `provision`."""
+        self._job = job
+        self._epoch = epoch
+        self._place = place
+        self._events: asyncio.Queue[EngineEvent | None] = asyncio.Queue()
+        self._nodes: dict[str, AgentConnection] = {}
+        self._any_node = asyncio.Event()
+        self._lost: list[str] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writer: asyncio.StreamWriter | None = None
+        self._closed = False
+
+    async def events(self) -> AsyncIterator[EngineEvent]:
+        """Yield what nodes tell, until `close`."""
+        while (event := await self._events.get()) is not None:
+            yield event
+
+    async def provision(self, count: int) -> None:
+        """Ask the supervisor for `count` nodes in all; lost ones are replaced."""
+        if self._closed:
+            return
+        if self._writer is None:
+            reader, self._writer = await self._connect()
+            self._go(self._receive(reader))
+        lost, self._lost = self._lost, []
+        self._writer.write(json.dumps({"count": count, "lost": lost}).encode() + b"\n")
+        await self._writer.drain()
+
+    async def assign(self, node: str, assignments: Sequence[tuple[MiniBatch, Assignment]]) -> None:
+        """Hand tasks to a node."""
+        connection = self._nodes.get(node)
+        if connection is not None:
+            connection.assign(assignments)
+
+    async def abort(self) -> None:
+        """Stop all user code of the job now."""
+        await asyncio.wait_for(
+            asyncio.gather(
+                *(node.abort() for node in list(self._nodes.values())), return_exceptions=True
+            ),
+            _ABORT_SECONDS_MAX,
+        )
+
+    async def index(self, whole: Slice, target_bytes: int) -> list[Slice]:
+        """Cut a big item on any node; another one is asked when that one is lost meanwhile."""
+        while True:
+            await self._any_node.wait()
+            node = next(iter(self._nodes.values()), None)
+            if node is None:
+                self._any_node.clear()
+                continue
+            with contextlib.suppress(Unavailable):
+                return await node.index(whole, target_bytes)
+            self._nodes.pop(node.node, None)
+
+    async def close(self) -> None:
+        """Give all nodes back."""
+        if self._closed:
+            return
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()
+        closing = [node.close() for node in self._nodes.values()]
+        if closing:
+            await asyncio.wait([asyncio.ensure_future(c) for c in closing], timeout=5)
+        if self._writer is not None:
+            self._writer.close()
+        self._events.put_nowait(None)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(self._place.supervisor_socket))
+        except OSError as error:
+            raise Unavailable(
+                f"the supervisor does not answer on {self._place.supervisor_socket}"
+            ) from error
+        spec = self._job.spec
+        code = spec.code.hash if spec.code else ""
+        request = {
+            "op": "lease",
+            "job": self._job.name,
+            "compute": spec.compute,
+            "max_instances": self._place.max_instances,
+            "idle_seconds": spec.idle_seconds,
+            "affinity": f"{spec.environment.hash}/{spec.model.hash}/{code}",
+        }
+        writer.write(json.dumps(request).encode() + b"\n")
+        return reader, writer
+
+    async def _receive(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            told = json.loads(line)
+            self._go(self._serve(told["node"], Path(told["socket"])))
+
+    async def _serve(self, node: str, socket: Path) -> None:
+        """Open the job on one node and pass on what it tells, until it is gone."""
+        try:
+            connection = await self._reach(node, socket)
+            self._nodes[node] = connection
+            spec = self._job.spec
+            await connection.open(
+                NodeOrder(
+                    job=self._job.name,
+                    job_dir=self._place.job_dir,
+                    spec=spec,
+                    epoch=self._epoch,
+                    node=node,
+                    slots=spec.settings.max_concurrency_per_instance,
+                )
+            )
+            self._any_node.set()
+            async for event in connection.events():
+                if isinstance(event, NodeLost):
+                    break
+                self._events.put_nowait(event)
+            cause = "its agent has ended"
+        except Unavailable as error:
+            cause = error.message
+        self._nodes.pop(node, None)
+        self._lost.append(node)
+        self._events.put_nowait(NodeLost(node, cause))
+
+    async def _reach(self, node: str, socket: Path) -> AgentConnection:
+        """Connect to an agent that may still be starting."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _CONNECT_SECONDS_MAX
+        while True:
+            try:
+                return await AgentConnection.connect(socket, node)
+            except Unavailable:
+                if loop.time() > deadline:
+                    raise
+                await asyncio.sleep(_CONNECT_POLL_SECONDS)
+
+    def _go(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

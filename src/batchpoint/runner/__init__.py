@@ -1,0 +1,1 @@
+"""Running jobs: the supervisor adopts them, a runner decides and orders for one of them."""

@@ -1,0 +1,137 @@
+"""The plan of a job: lists the input, cuts it, writes the manifest, and tells as it grows."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import islice
+
+from batchpoint.core.messages import PlanGrew, PlanSealed
+from batchpoint.core.planning import Cutter, Segment
+from batchpoint.domain import limits
+from batchpoint.domain.errors import Invalid
+from batchpoint.domain.job import JobSpec
+from batchpoint.domain.minibatch import Slice
+from batchpoint.engines.interface import Engine
+from batchpoint.formats import manifest
+from batchpoint.formats.layout import JobFolder
+from batchpoint.runner.listing import list_items
+from batchpoint.runner.plan_book import PlanBook
+
+_ITEMS_PER_STEP = 4_000
+_SPLITTABLE = (".csv", ".jsonl", ".ndjson", ".parquet", ".pqt")
+
+
+class Planner:
+    """Makes the manifest, or reads back what an earlier runner of the job has made of it.
+
+    What is in the manifest never changes. A listing that was interrupted is listed again and must
+    come to the same segments, or the input has changed under the job.
+    """
+
+    def __init__(
+        self, spec: JobSpec, folder: JobFolder, engine: Engine, log: Callable[[str], None]
+    ) -> None:
+        """Nothing is listed before `grow` is iterated."""
+        self._spec = spec
+        self._folder = folder
+        self._engine = engine
+        self._log = log
+        self._inputs = hashlib.sha256()
+        self._last_item = -1
+        self.book = PlanBook()
+        self.totals: manifest.PlanTotals | None = None
+        self.items_listed = 0
+
+    async def grow(self) -> AsyncIterator[PlanGrew | PlanSealed]:
+        """Yield the plan's events; runs blocking work in threads.
+
+        Raises:
+            Invalid: the input is missing, unreadable or has changed under the job.
+            Unavailable: the manifest cannot be written or read.
+        """
+        if self._folder.plan_totals.exists():
+            totals = await asyncio.to_thread(manifest.read_totals, self._folder.plan_totals)
+            for index in range(totals.segments):
+                segment = await asyncio.to_thread(
+                    manifest.read_segment, self._folder.segment(index)
+                )
+                yield self._grown(segment.first, segment.cuts, segment.items)
+            self.items_listed = totals.items
+        else:
+            async for segment in self._cut():
+                await asyncio.to_thread(self._write, segment)
+                yield self._grown(
+                    segment.first_mini_batch, segment.cuts, [s.item for s in segment.slices]
+                )
+            totals = manifest.PlanTotals(
+                segments=self.book.segments,
+                mini_batches=self.book.mini_batches,
+                items=self.book.items,
+                inputs_hash=self._inputs.hexdigest(),
+            )
+            await asyncio.to_thread(manifest.write_totals, self._folder.plan_totals, totals)
+        self.totals = totals
+        self._log(
+            f"listed {totals.items} items, cut into {totals.mini_batches} mini-batches in "
+            f"{totals.segments} manifest segments"
+        )
+        yield PlanSealed(totals.mini_batches, totals.items)
+
+    async def _cut(self) -> AsyncIterator[Segment]:
+        settings = self._spec.settings
+        workers = settings.instance_count * settings.max_concurrency_per_instance
+        coalesce = settings.coalesce_files and self._spec.code is None
+        cutter = Cutter(settings.mini_batch_size, coalesce=coalesce, workers=workers)
+        items = list_items(self._spec.input)
+        while step := await asyncio.to_thread(_take, items):
+            self.items_listed += len(step)
+            for item in step:
+                for piece in await self._pieces(item, workers):
+                    for segment in cutter.push(piece):
+                        yield segment
+        for segment in cutter.close():
+            yield segment
+
+    async def _pieces(self, item: Slice, workers: int) -> list[Slice]:
+        """Cut a big item where its format and the settings allow it."""
+        if (
+            item.size < limits.SPLIT_BYTES_MIN
+            or not self._spec.settings.split_files
+            or not item.name.lower().endswith(_SPLITTABLE)
+        ):
+            return [item]
+        target = item.size // (workers * 4)
+        target = max(limits.COALESCE_BYTES_MIN, min(limits.COALESCE_BYTES_MAX, target))
+        return await self._engine.index(item, target)
+
+    def _write(self, segment: Segment) -> None:
+        for each in segment.slices:
+            self._inputs.update(
+                f"{each.uri}\0{each.size}\0{each.etag}\0{each.unit}{each.start}-{each.stop}\n"
+                .encode("utf-8", "surrogateescape")
+            )
+        path = self._folder.segment(self.book.segments)
+        if not path.exists():
+            manifest.write_segment(path, segment.slices, segment.cuts, segment.first_mini_batch)
+            return
+        before = manifest.read_segment(path)
+        if before.cuts != tuple(segment.cuts) or before.slices() != list(segment.slices):
+            raise Invalid(
+                f"{self._spec.input.uri} has changed while the job was being planned (files came, "
+                "went or were written to); invoke again when it is complete",
+                code="input_changed",
+            )
+
+    def _grown(self, first: int, cuts: Sequence[int], items: Sequence[int]) -> PlanGrew:
+        """Enter a segment into the book; an item's slices may go on from the segment before."""
+        begun = 0
+        for item in items:
+            begun += item != self._last_item
+            self._last_item = item
+        return PlanGrew(first, self.book.grow(first, cuts, len(items), begun))
+
+
+def _take(items: Iterator[Slice]) -> list[Slice]:
+    return list(islice(items, _ITEMS_PER_STEP))

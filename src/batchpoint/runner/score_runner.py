@@ -1,0 +1,373 @@
+"""The runner of one scoring job: takes events to `Dispatch`, carries its commands out, commits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from batchpoint.clock import Clock
+from batchpoint.core import messages as m
+from batchpoint.core.accounting import recover
+from batchpoint.core.dispatch import Dispatch
+from batchpoint.domain import limits
+from batchpoint.domain.errors import BatchpointError, Unavailable
+from batchpoint.domain.job import ErrorInfo, Job, JobState, JobStatus, Progress
+from batchpoint.engines.interface import Engine
+from batchpoint.node.wire import Heartbeat
+from batchpoint.formats.layout import JobFolder
+from batchpoint.ledger.ledger import Ledger
+from batchpoint.runner import causes, progress
+from batchpoint.runner.job_log import JobLog
+from batchpoint.runner.output import Publisher
+from batchpoint.runner.planner import Planner
+from batchpoint.runner.verdicts import VerdictWriter
+
+_BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerParts:
+    """What a runner works with; put together by `batchpoint.wiring`.
+
+    `prepare` makes sure that the job's environment can be used, blocking; it returns sentences for
+    the job's log and raises Invalid when it cannot.
+    """
+
+    ledger: Ledger
+    engine: Engine
+    clock: Clock
+    folder: JobFolder
+    prepare: Callable[[], list[str]]
+
+
+class ScoreRunner:
+    """Runs one job from what is committed to its end. Resume is start."""
+
+    def __init__(self, job: Job, epoch: int, parts: RunnerParts) -> None:
+        """Build for a job whose lease is held under `epoch`."""
+        self._job = job
+        self._spec = job.spec
+        self._epoch = epoch
+        self._ledger = parts.ledger
+        self._engine = parts.engine
+        self._clock = parts.clock
+        self._folder = parts.folder
+        self._prepare = parts.prepare
+        self._log = JobLog(parts.folder.job_log, parts.clock)
+        self._status = job.status
+        self._display = progress.Display(job.status.progress)
+        self._records: list[m.Record] = []
+        self._alarm: asyncio.TimerHandle | None = None
+        self._finish: m.Finish | None = None
+        self._failure: ErrorInfo | None = None
+        self._cancel_seen = False
+        self._lease_lost: Unavailable | None = None
+        self._verdicts: VerdictWriter | None = None
+        self._committing = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> JobState:
+        """Run the job to its end and return its terminal state.
+
+        Raises:
+            Unavailable: the lease was lost (`lease_lost`); nothing was written after that.
+        """
+        self._inbox: asyncio.Queue[m.Event] = asyncio.Queue()
+        now = self._clock.now()
+        self._status = self._status.model_copy(
+            update={
+                "state": JobState.PREPARING,
+                "started_at": self._status.started_at or now,
+                "attempts": self._status.attempts + 1,
+            }
+        )
+        if self._status.attempts > 1:
+            self._log(f"resumed from what is committed (runner {self._status.attempts})")
+        try:
+            await self._decide_until_finished()
+            return await self._end()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._engine.close()
+
+    # --- deciding -----------------------------------------------------------------------------
+
+    async def _decide_until_finished(self) -> None:
+        await asyncio.to_thread(self._folder.make)
+        records = await asyncio.to_thread(
+            lambda: list(progress.unpack(self._ledger.checkpoints(self._job.name)))
+        )
+        self._dispatch = Dispatch(self._policy(), recover(records))
+        self._planner = Planner(self._spec, self._folder, self._engine, self._log)
+        self._verdicts = VerdictWriter(self._job.name, self._epoch, self._folder, self._planner)
+        finished = asyncio.Event()
+        self._go(self._beat(), finished)
+        self._go(self._listen(), finished)
+        self._go(self._start(), finished)
+        decide = asyncio.create_task(self._decide())
+        stopped = asyncio.create_task(finished.wait())
+        await asyncio.wait({decide, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        decide.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await decide
+        if self._lease_lost is not None:
+            raise self._lease_lost
+
+    def _go(self, work: Coroutine[Any, Any, None], finished: asyncio.Event) -> None:
+        """Run a part of the job beside the others; an error of ours in it ends the job."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except BatchpointError as error:
+                if error.code == "lease_lost":
+                    self._lease_lost = Unavailable(error.message, code=error.code)
+                self._failure = self._failure or causes.cause_from(error)
+                finished.set()
+
+        self._tasks.append(asyncio.create_task(guarded()))
+
+    async def _start(self) -> None:
+        """Prepare the environment, then list; nodes start meanwhile."""
+        for note in await asyncio.to_thread(self._prepare):
+            self._log(note)
+        async for event in self._planner.grow():
+            self._inbox.put_nowait(event)
+
+    async def _listen(self) -> None:
+        async for event in self._engine.events():
+            if isinstance(event, Heartbeat):
+                self._display.heard(event)
+                continue
+            if isinstance(event, m.NodeReady):
+                self._log(f"node {event.node} is ready with {event.slots} workers")
+            elif isinstance(event, m.NodeLost):
+                self._display.lost(event.node)
+                self._log(f"node {event.node} was lost: {event.cause}")
+            elif isinstance(event, m.WorkerFailed):
+                self._log(f"a worker on {event.node} failed to start: {event.error.message}")
+            self._inbox.put_nowait(event)
+
+    async def _decide(self) -> None:
+        """Take one event after the other to the one door; carry out what it orders."""
+        loop = asyncio.get_running_loop()
+        while self._finish is None:
+            event = await self._inbox.get()
+            if isinstance(event, m.Reported):
+                self._log_failed_attempts(event)
+            for command in self._dispatch.handle(event, loop.time()):
+                await self._carry_out(command)
+
+    async def _carry_out(self, command: m.Command) -> None:
+        match command:
+            case m.Assign():
+                book = self._planner.book
+                await self._engine.assign(
+                    command.node,
+                    [(book.mini_batch(a.task.mini_batch), a) for a in command.assignments],
+                )
+            case m.Record():
+                self._records.append(command)
+            case m.Quarantine():
+                self._log(
+                    f"failed for good after {len(command.history.outcomes)} attempts "
+                    f"({', '.join(command.history.outcomes)}): {command.error.type} "
+                    f"{command.error.message[:200]}"
+                )
+                assert self._verdicts is not None
+                self._verdicts.add(command)
+            case m.Provision():
+                await self._engine.provision(command.count)
+            case m.SetAlarm():
+                self._set_alarm(command.at)
+            case m.Abort():
+                await self._engine.abort()
+            case m.Finish():
+                self._finish = command
+
+    def _set_alarm(self, at: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_at(
+            at, self._inbox.put_nowait, m.AlarmRang()
+        )
+
+    def _policy(self) -> m.Policy:
+        settings = self._spec.settings
+        return m.Policy(
+            instance_count=settings.instance_count,
+            max_retries=settings.max_retries,
+            timeout_seconds=settings.timeout_seconds,
+            error_threshold=settings.error_threshold,
+            isolate_rows=self._spec.code is None,
+        )
+
+    def _log_failed_attempts(self, event: m.Reported) -> None:
+        for result in event.results:
+            if result.outcome != "scored" and result.error is not None:
+                self._log(
+                    f"mini-batch {result.task.mini_batch} "
+                    f"[{result.task.start}:{result.task.stop}] attempt {result.attempt} "
+                    f"{result.outcome} after {result.seconds:.2f} s: {result.error.type} "
+                    f"{result.error.message[:200]}"
+                )
+
+    # --- committing ---------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        """Renew the lease and commit what was recorded, every second or so, until cancelled."""
+        while True:
+            await self._commit()
+            await asyncio.sleep(limits.CHECKPOINT_SECONDS)
+
+    async def _commit(self) -> None:
+        """Commit pending records and the status in one transaction; keeps them when it fails.
+
+        Raises:
+            Unavailable: `lease_lost`. A full or failing disk is waited for instead, and said.
+        """
+        async with self._committing:
+            try:
+                if self._verdicts is not None:
+                    self._records.extend(await asyncio.to_thread(self._verdicts.seal))
+                taken = len(self._records)
+                body = progress.pack(self._records[:taken]) if taken else None
+                self._status = self._show()
+                renewed = await asyncio.to_thread(self._renew, body)
+            except BatchpointError as error:
+                if error.code == "lease_lost":
+                    raise
+                self._log(f"cannot commit now, trying again: {error.message}")
+                return
+            del self._records[:taken]
+            if renewed.cancel_requested and not self._cancel_seen:
+                self._cancel_seen = True
+                self._log("cancel was requested")
+                self._inbox.put_nowait(m.CancelRequested())
+
+    def _renew(self, body: bytes | None) -> Any:
+        return self._ledger.renew(
+            self._job.name,
+            self._epoch,
+            self._clock.seconds(),
+            limits.LEASE_SECONDS,
+            status=self._status,
+            records=body,
+        )
+
+    async def _commit_all(self) -> None:
+        """Commit until nothing is pending, waiting for a full disk as long as it takes."""
+        attempt = 0
+        await self._commit()
+        while self._records or (self._verdicts is not None and self._verdicts.pending):
+            await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
+            attempt += 1
+            await self._commit()
+
+    def _show(self) -> JobStatus:
+        """Fold what is decided and what nodes tell into the status that people see."""
+        if self._verdicts is None:
+            return self._status  # nothing is known yet of this runner's own
+        tally = self._dispatch.tally
+        book = self._planner.book
+        listed = self._planner.totals is not None
+        counted = Progress(
+            phase=self._status.progress.phase,
+            listed=listed,
+            items_total=book.items if listed else max(book.items, self._planner.items_listed),
+            items_done=tally.items_done,
+            items_failed=tally.items_failed,
+            rows_done=tally.rows,
+            rows_failed=tally.failed_rows,
+            mini_batches_total=book.mini_batches,
+            mini_batches_done=tally.mini_batches_done,
+            retries=tally.retries,
+            workers_wanted=self._spec.settings.instance_count
+            * self._spec.settings.max_concurrency_per_instance,
+            timeout_seconds=tally.timeout_seconds,
+        )
+        shown = self._display.show(counted, asyncio.get_running_loop().time())
+        state = self._status.state
+        if shown.phase == "scoring" and state == JobState.PREPARING:
+            state = JobState.RUNNING
+        return self._status.model_copy(
+            update={
+                "state": state,
+                "progress": shown,
+                "warnings": sorted({*self._warnings(), *self._display.warnings}),
+            }
+        )
+
+    def _warnings(self) -> list[str]:
+        return [w for w in self._status.warnings if not w.startswith("disk full")]
+
+    # --- the end ------------------------------------------------------------------------------
+
+    async def _end(self) -> JobState:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._failure is None and self._finish is not None:
+            await self._commit_all()
+            if self._finish.outcome == "completed":
+                return await self._publish()
+            if self._finish.outcome == "canceled":
+                self._log("canceled; what was scored is kept for some days")
+                return await self._close(JobState.CANCELED, None)
+            self._failure = causes.cause_of(self._finish, self._spec, self._status.progress)
+        assert self._failure is not None
+        await self._engine.abort()
+        with contextlib.suppress(BatchpointError):
+            await self._commit()
+        self._log(f"failed ({self._failure.code}): {self._failure.message}")
+        return await self._close(JobState.FAILED, self._failure)
+
+    async def _publish(self) -> JobState:
+        """Assemble and publish; the lease is renewed meanwhile by the beat."""
+        self._status = self._status.model_copy(
+            update={
+                "state": JobState.FINALIZING,
+                "progress": self._status.progress.model_copy(update={"phase": "writing"}),
+            }
+        )
+        publisher = Publisher(self._job, self._status, self._folder, self._ledger, self._log)
+        attempt = 0
+        while True:
+            await self._commit()
+            try:
+                published = await asyncio.to_thread(publisher.publish, self._clock.now())
+                break
+            except BatchpointError as error:
+                if not error.retryable:
+                    self._failure = causes.cause_from(error)
+                    self._log(f"failed ({error.code}): {error.message}")
+                    return await self._close(JobState.FAILED, self._failure)
+                self._log(f"cannot publish now, trying again: {error.message}")
+                self._status = self._status.model_copy(update={"warnings": [str(error)]})
+            await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
+            attempt += 1
+        self._log(f"results are complete at {published}")
+        self._status = self._status.model_copy(
+            update={
+                "output_uri": published,
+                "progress": self._status.progress.model_copy(
+                    update={"phase": "done", "eta_seconds": None}
+                ),
+            }
+        )
+        return await self._close(JobState.COMPLETED, None)
+
+    async def _close(self, state: JobState, error: ErrorInfo | None) -> JobState:
+        async with self._committing:
+            self._status = self._status.model_copy(
+                update={"state": state, "error": error, "ended_at": self._clock.now()}
+            )
+            await asyncio.to_thread(
+                self._ledger.finish, self._job.name, self._epoch, self._status
+            )
+        return state

@@ -1,0 +1,271 @@
+"""The supervisor: adopts jobs that nobody runs, and owns the nodes of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from batchpoint.clock import Clock
+from batchpoint.domain import limits
+from batchpoint.domain.errors import BatchpointError
+from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, JobState, JobStatus
+from batchpoint.engines.local_nodes import LeaseRequest, NodePool, PooledNode
+from batchpoint.engines.zygote import Child, Zygote
+from batchpoint.ledger.ledger import Ledger
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorOptions:
+    """How a supervisor behaves: where it lives, and when it ends by itself."""
+
+    home: Path
+    runtime_dir: Path
+    exit_when_idle: bool
+    poll_seconds: float = 0.5
+    idle_exit_seconds: float = 2.0
+    runners_max: int = 32
+    runner_crashes_max: int = 10
+
+
+def take_lock(home: Path, *, wait: Callable[[], bool]) -> int | None:
+    """Become the one supervisor of a home; returns the lock's descriptor, or None.
+
+    `wait()` is asked between tries and says whether to try again (another supervisor may be on
+    its way out). The lock ends with the process, however that ends.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    lock = os.open(home / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if wait():
+                continue
+            os.close(lock)
+            return None
+        return lock
+
+
+class Supervisor:
+    """Adopts jobs by lease, starts a runner for each, and leases nodes to runners."""
+
+    def __init__(
+        self, options: SupervisorOptions, ledger: Ledger, zygote: Zygote, clock: Clock
+    ) -> None:
+        """Build from collaborators; `run` does the work."""
+        self._options = options
+        self._ledger = ledger
+        self._zygote = zygote
+        self._clock = clock
+        self._owner = f"{socket.gethostname()}:{options.home}:{os.getpid()}"
+        self._runners: dict[str, Child] = {}
+        self._crashes: dict[str, tuple[int, int]] = {}
+        self._wake = asyncio.Event()
+        self._end = asyncio.Event()
+        self._connections = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._nodes = NodePool(zygote, options.runtime_dir, on_change=self._wake.set)
+
+    async def run(self) -> None:
+        """Adopt and supervise until told to end, or until idle when so configured."""
+        gone = self._zygote.attach()
+        gone.add_done_callback(lambda _: self._end.set())
+        # The lock says that every earlier supervisor of this home on this machine is dead.
+        prefix = f"{socket.gethostname()}:{self._options.home}:"
+        await asyncio.to_thread(self._ledger.lapse_leases, prefix)
+        self._options.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._options.runtime_dir / "supervisor.sock"
+        path.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._serve, str(path))
+        _log.info("supervisor ready", home=str(self._options.home), pid=os.getpid())
+        try:
+            await self._adopt_until_end()
+        finally:
+            server.close()
+            path.unlink(missing_ok=True)
+            for child in self._runners.values():
+                child.kill()
+            await self._nodes.close()
+            self._zygote.close()
+            with contextlib.suppress(OSError):
+                self._options.runtime_dir.rmdir()
+            _log.info("supervisor ended")
+
+    def stop(self) -> None:
+        """End soon (signal handler)."""
+        self._end.set()
+        self._wake.set()
+
+    async def _adopt_until_end(self) -> None:
+        loop = asyncio.get_running_loop()
+        busy_at = loop.time()
+        while not self._end.is_set():
+            self._wake.clear()
+            await self._adopt()
+            if self._runners or len(self._nodes) or self._connections:
+                busy_at = loop.time()
+            elif (
+                self._options.exit_when_idle
+                and loop.time() - busy_at > self._options.idle_exit_seconds
+            ):
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._options.poll_seconds)
+
+    async def _adopt(self) -> None:
+        free = self._options.runners_max - len(self._runners)
+        if free <= 0:
+            return
+        try:
+            names = await asyncio.to_thread(self._ledger.adoptable_jobs, self._clock.seconds(), free)
+            for name in names:
+                if name not in self._runners:
+                    await self._start_runner(name)
+        except BatchpointError as error:
+            _log.warning("cannot adopt jobs now", error=str(error))
+
+    async def _start_runner(self, job: str) -> None:
+        epoch = await asyncio.to_thread(
+            self._ledger.acquire_lease, job, self._owner, self._clock.seconds(), limits.LEASE_SECONDS
+        )
+        if epoch is None:
+            return
+        child = await self._zygote.spawn("runner", {"job": job, "epoch": epoch})
+        self._runners[job] = child
+        _log.info("job adopted", job=job, epoch=epoch, pid=child.pid)
+        self._go(self._watch(job, epoch, child))
+
+    async def _watch(self, job: str, epoch: int, child: Child) -> None:
+        status = await child.exited
+        try:
+            await self._after_runner(job, epoch, status)
+        except BatchpointError as error:
+            _log.warning("cannot look after an ended runner now", job=job, error=str(error))
+        finally:
+            self._runners.pop(job, None)
+            self._wake.set()
+
+    async def _after_runner(self, job: str, epoch: int, exit_status: int) -> None:
+        """Free the lease of a runner that ended; give up on a job that kills every runner."""
+        now = await asyncio.to_thread(self._ledger.get_job, job)
+        if now.status.state in TERMINAL_STATES:
+            self._crashes.pop(job, None)
+            return
+        crashes, done_before = self._crashes.get(job, (0, -1))
+        done = now.status.progress.mini_batches_done
+        crashes = crashes + 1 if done == done_before else 1
+        self._crashes[job] = (crashes, done)
+        _log.warning("runner ended early", job=job, exit_status=exit_status, crashes=crashes)
+        if crashes > self._options.runner_crashes_max:
+            failed = self._given_up(now.status, crashes, exit_status)
+            await asyncio.to_thread(self._ledger.finish, job, epoch, failed)
+            return
+        await asyncio.to_thread(self._ledger.release, job, epoch)
+
+    def _given_up(self, status: JobStatus, crashes: int, exit_status: int) -> JobStatus:
+        error = ErrorInfo(
+            origin="batchpoint",
+            code="runner_failed",
+            message=f"the job's runner ended {crashes} times in a row without getting further "
+            f"(last exit status {exit_status}); see {self._options.home}/logs/supervisor.log",
+        )
+        return status.model_copy(
+            update={"state": JobState.FAILED, "error": error, "ended_at": self._clock.now()}
+        )
+
+    # --- the socket ---------------------------------------------------------------------------
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        try:
+            line = await reader.readline()
+            if not line:
+                return
+            request = json.loads(line)
+            match request.get("op"):
+                case "poke":
+                    self._wake.set()
+                    await _answer(writer, {"pid": os.getpid()})
+                case "status":
+                    await _answer(writer, self._describe())
+                case "down":
+                    await _answer(writer, self._describe())
+                    self.stop()
+                case "lease":
+                    await self._lease_nodes(request, reader, writer)
+                case _:
+                    await _answer(writer, {"error": "unknown operation"})
+        except (ConnectionError, ValueError):
+            return
+        finally:
+            self._connections -= 1
+            self._wake.set()
+            writer.close()
+
+    def _describe(self) -> dict[str, object]:
+        return {
+            "pid": os.getpid(),
+            "jobs": sorted(self._runners),
+            "nodes": self._nodes.describe(),
+        }
+
+    async def _lease_nodes(
+        self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Serve one runner: lines `{"count": n, "lost": [..]}`; end of file gives all nodes back."""
+        want = LeaseRequest(
+            job=request["job"],
+            compute=request["compute"],
+            max_instances=request["max_instances"],
+            idle_seconds=request["idle_seconds"],
+            affinity=request["affinity"],
+        )
+        held: list[PooledNode] = []
+        pending: set[asyncio.Task[None]] = set()
+        wanted = 0
+
+        async def lease_one() -> None:
+            node = await self._nodes.lease(want)
+            held.append(node)
+            await _answer(writer, {"node": node.id, "socket": str(node.socket)})
+
+        try:
+            while line := await reader.readline():
+                asked = json.loads(line)
+                count = min(asked["count"], want.max_instances)
+                for node in held:
+                    if node.id in asked["lost"]:
+                        self._nodes.end(node)
+                held = [node for node in held if node.id not in asked["lost"]]
+                wanted = count - len(held) - len(pending)
+                for _ in range(wanted):
+                    task = asyncio.create_task(lease_one())
+                    pending.add(task)
+                    task.add_done_callback(pending.discard)
+        finally:
+            for task in pending:
+                task.cancel()
+            for node in held:
+                self._nodes.give_back(node, want.idle_seconds)
+
+    def _go(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _answer(writer: asyncio.StreamWriter, message: dict[str, object]) -> None:
+    writer.write(json.dumps(message).encode() + b"\n")
+    await writer.drain()

@@ -1,0 +1,89 @@
+"""Reaching the supervisor of a home: is one there, start one, wake it up, end it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from batchpoint.domain.errors import Unavailable
+
+_ANSWER_SECONDS_MAX = 30.0
+_START_SECONDS_MAX = 30.0
+
+
+def runtime_dir(home: Path) -> Path:
+    """Return the folder for sockets of a home; short, because socket paths are limited to ~100.
+
+    The folder is made on first use, readable by its owner only.
+
+    Raises:
+        Unavailable: somebody else owns the folder.
+    """
+    mine = Path(tempfile.gettempdir()) / f"batchpoint-{os.getuid()}"
+    folder = mine / hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for part in (mine, folder):
+        state = part.lstat()
+        if state.st_uid != os.getuid() or state.st_mode & 0o077 & ~0o055:
+            raise Unavailable(
+                f"{part} belongs to somebody else or is writable by others; remove it, or set "
+                "TMPDIR to a folder of your own"
+            )
+    return folder
+
+
+class SupervisorLink:
+    """The way to the supervisor of one home, from the CLI, the API or a test."""
+
+    def __init__(self, home: Path) -> None:
+        """Nothing is contacted yet."""
+        self.home = home
+        self.socket_path = runtime_dir(home) / "supervisor.sock"
+
+    def ask(self, operation: str) -> dict[str, Any] | None:
+        """Send one operation ("poke", "status", "down"); None when no supervisor answers."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+            line.settimeout(_ANSWER_SECONDS_MAX)
+            try:
+                line.connect(str(self.socket_path))
+                line.sendall(json.dumps({"op": operation}).encode() + b"\n")
+                answer = b""
+                while not answer.endswith(b"\n"):
+                    data = line.recv(1 << 16)
+                    if not data:
+                        return None
+                    answer += data
+            except (FileNotFoundError, ConnectionError, TimeoutError):
+                return None
+        return json.loads(answer)
+
+    def ensure(self) -> None:
+        """Wake the supervisor up, or start a detached one that ends when it is idle."""
+        if self.ask("poke") is None:
+            self.start()
+
+    def start(self) -> None:
+        """Start a detached supervisor; does not wait for it. A second one ends by itself."""
+        logs = self.home / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        with (logs / "supervisor.log").open("ab") as log:
+            subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-m", "batchpoint", "supervisor", "--exit-when-idle"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+                env={**os.environ, "BATCHPOINT_HOME": str(self.home)},
+            )
+
+    def down(self) -> bool:
+        """End the supervisor, its nodes and running jobs' processes now; False: none was there."""
+        return self.ask("down") is not None
