@@ -1,0 +1,90 @@
+"""The fork server: starts children, tells how they ended, and leaves none behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+
+import psutil
+
+PROGRAM = textwrap.dedent(
+    """
+    import asyncio, os, signal, sys, time
+    from batchpoint.engines.zygote import Zygote
+
+    def leave(arguments, lifeline):
+        sys.exit(arguments["status"])
+
+    def stay(arguments, lifeline):
+        os.read(lifeline, 1)
+
+    def fall(arguments, lifeline):
+        raise RuntimeError("on purpose")
+
+    zygote = Zygote.start({"leave": leave, "stay": stay, "fall": fall})
+
+    async def main():
+        gone = zygote.attach()
+        first = await zygote.spawn("leave", {"status": 7})
+        assert await first.exited == 7
+        assert await (await zygote.spawn("fall", {})).exited == 1
+        killed = await zygote.spawn("stay", {})
+        killed.kill()
+        assert await killed.exited == -signal.SIGKILL
+        asked = await zygote.spawn("stay", {})
+        asked.terminate()
+        assert await asked.exited == -signal.SIGTERM
+        stays = [await zygote.spawn("stay", {}) for _ in range(3)]
+        print("pids", zygote.pid, *[child.pid for child in stays], flush=True)
+        if "{how}" == "close":
+            zygote.close()
+            return
+        await gone
+
+    asyncio.run(main())
+    """
+)
+
+
+def start(how: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """Start the program and return it with its zygote and the zygote's three children."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.replace("{how}", how)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert program.stdout is not None
+    line = program.stdout.readline().split()
+    assert line[:1] == ["pids"], line
+    return program, [psutil.Process(int(pid)) for pid in line[1:]]
+
+
+def ended(processes: list[psutil.Process]) -> bool:
+    """Wait until all are gone."""
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    return not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_close_ends_zygote_and_children() -> None:
+    program, processes = start("close")
+    with program:
+        assert program.wait(10) == 0
+    assert ended(processes)
+
+
+def test_killed_supervisor_leaves_nothing() -> None:
+    program, processes = start("wait")
+    with program:
+        program.kill()
+    assert ended(processes)
+
+
+def test_killed_zygote_is_noticed_and_leaves_nothing() -> None:
+    program, processes = start("wait")
+    with program:
+        processes[0].kill()
+        assert program.wait(10) == 0
+    assert ended(processes)
