@@ -54,22 +54,25 @@ class SupervisorSettings(_Section):
 
 
 class EnvironmentSettings(_Section):
-    """What environments are built from, and what this site substitutes.
+    """What environments are built from, and what this site puts in the place of what is asked for.
 
-    `pythons`: version to interpreter (`"3.9" = "/usr/bin/python3.9"`), tried before those uv finds.
-    `environment_map`: an image or registry environment to a local requirements or conda file, or to
-    "current", the interpreter batchpoint runs in. `python_map`: one Python version to another.
-    `requirement_map`: a package's name to the requirement that takes its place.
-    `lock_date`: packages published later are not used (uv's `--exclude-newer`).
+    `pythons`: version to interpreter (`"3.9" = "/usr/bin/python3.9"`), used before any other.
+    `environment_map`: an image or registry environment (`*` matches) to "ignore" (only what is
+    listed beside the image counts), "running" (the interpreter batchpoint runs on), or the path of
+    an interpreter, conda file or requirement list. `python_map`: a Python version to another.
+    `requirement_map`: a requirement as written or a package's name to the requirement to use; ""
+    drops it. `lock_date`: packages published later are not used. `build_seconds_max`: how long
+    resolving or installing may take.
     """
 
-    pythons: dict[str, LocalPath] = Field(default_factory=dict)
+    pythons: dict[str, str] = Field(default_factory=dict)
     environment_map: dict[str, str] = Field(default_factory=dict)
     python_map: dict[str, str] = Field(default_factory=dict)
     requirement_map: dict[str, str] = Field(default_factory=dict)
     lock_date: str | None = Field(
         default=None, pattern=r"^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?$"
     )
+    build_seconds_max: int = Field(default=3600, ge=1)
 
 
 class Settings(_Section):
@@ -199,7 +202,7 @@ def _resolve_paths(values: Toml, folder: Path) -> None:
         if isinstance(table, dict):
             entries = cast("dict[str, object]", table)
             tables[name] = {
-                key: value if value == "current" else beside(value)
+                key: value if value in ("ignore", "running") else beside(value)
                 for key, value in entries.items()
             }
 

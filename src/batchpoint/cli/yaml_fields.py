@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from annotated_types import Ge, Le, MaxLen
 from pydantic import BaseModel, ValidationError
@@ -111,10 +111,9 @@ def _locate(model: type[BaseModel], tree: MapNode, loc: tuple[int | str, ...]) -
     metadata: tuple[object, ...] = ()
     names: list[str] = []
     for step in loc:
-        if isinstance(step, int) and isinstance(node, ListNode) and step < len(node.items):
-            item = node.items[step]
+        if (item := _item_at(node, step)) is not None:
             node, annotation = item, _item_type(annotation)
-            mark, metadata = item.mark, ()
+            mark, metadata = node.mark, ()
             names.append(str(step))
             owner = _model_in(annotation)
         elif (
@@ -135,6 +134,13 @@ def _locate(model: type[BaseModel], tree: MapNode, loc: tuple[int | str, ...]) -
                 mark, key, ".".join(names), node, annotation, metadata, owner, meant=False
             )
     return _Place(mark, key, ".".join(names), node, annotation, metadata, owner)
+
+
+def _item_at(node: Node | None, step: int | str) -> Node | None:
+    """Give the item of a list at an index; None when it is not about a list."""
+    if isinstance(node, ListNode) and isinstance(step, int) and step < len(node.items):
+        return node.items[step]
+    return None
 
 
 def _branch_meant(branch: str, node: Node | None) -> bool:
@@ -241,8 +247,7 @@ def _describe(member: object, constraints: tuple[object, ...]) -> str:
     if isinstance(member, type) and issubclass(member, BaseModel):
         needed = [name for name, info in member.model_fields.items() if info.is_required()]
         return f"a mapping with {', '.join(needed)}" if needed else "a mapping"
-    kind = cast("object", get_origin(member)) or member
-    word = _WORDS.get(kind, "a value")
+    word = next((w for t, w in _WORDS.items() if t in (member, get_origin(member))), "a value")
     low = next((item.ge for item in constraints if isinstance(item, Ge)), None)
     high = next((item.le for item in constraints if isinstance(item, Le)), None)
     longest = next((item.max_length for item in constraints if isinstance(item, MaxLen)), None)
