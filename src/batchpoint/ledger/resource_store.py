@@ -54,10 +54,11 @@ class ResourceStore(Database):
         document: str,
         *,
         scope: str = "",
+        version: str = "",
         resolution: str | None = None,
         now: float,
     ) -> bool:
-        """Create or replace a thing without versions; return whether it is new."""
+        """Create or replace a thing without versions, or one version; return whether it is new."""
         with self.writing() as connection:
             changed = connection.execute(
                 resources.update()
@@ -65,7 +66,7 @@ class ResourceStore(Database):
                     resources.c.kind == kind,
                     resources.c.scope == scope,
                     resources.c.name == name,
-                    resources.c.version == "",
+                    resources.c.version == version,
                 )
                 .values(document=document, resolution=resolution, updated_at=now)
             )
@@ -76,7 +77,7 @@ class ResourceStore(Database):
                     kind=kind,
                     scope=scope,
                     name=name,
-                    version="",
+                    version=version,
                     ordinal=0,
                     document=document,
                     resolution=resolution,
@@ -190,6 +191,16 @@ class ResourceStore(Database):
         with self.reading() as connection:
             rows = connection.execute(
                 query.order_by(resources.c.ordinal.desc()).limit(limit)
+            ).mappings()
+            return [_record(row) for row in rows]
+
+    def all_in_kind(self, kind: Kind) -> list[Record]:
+        """Return every resource of one kind, whatever its scope."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                select(resources)
+                .where(resources.c.kind == kind)
+                .order_by(resources.c.scope, resources.c.name, resources.c.ordinal)
             ).mappings()
             return [_record(row) for row in rows]
 

@@ -1,0 +1,1 @@
+"""Permit and record: what users may register, and jobs resolved from it."""

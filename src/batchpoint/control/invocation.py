@@ -1,0 +1,182 @@
+"""Invoking an endpoint: from a pointer to data to a job in which everything is decided."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from batchpoint.clock import Clock
+from batchpoint.control.registry import Deployed, Registry, check_instances
+from batchpoint.control.scoring_settings import effective
+from batchpoint.domain import limits
+from batchpoint.domain.errors import Conflict, Invalid
+from batchpoint.domain.ids import job_name, job_name_from
+from batchpoint.domain.job import Invocation, Job, JobInput, JobOutput, JobSpec, JobStatus
+from batchpoint.formats.layout import default_output
+from batchpoint.ledger.ledger import Ledger
+from batchpoint.storage.locate import path_of, uri_of
+
+_NAME_DIGITS = 8
+
+
+class Invocations:
+    """Makes jobs. `wake` tells whoever runs jobs that there is one more."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        registry: Registry,
+        clock: Clock,
+        home: Path,
+        wake: Callable[[], None],
+    ) -> None:
+        """Record jobs in a ledger; without an output of their own they write below `home`."""
+        self._ledger = ledger
+        self._registry = registry
+        self._clock = clock
+        self._home = home
+        self._wake = wake
+
+    def invoke(self, endpoint: str, body: Invocation, idempotency_key: str | None = None) -> Job:
+        """Resolve everything a job needs, check that its input is there, and record it.
+
+        The same key with the same body gives the job it gave before, whatever became of it.
+        Raises: NotFound (`endpoint_not_found`, `deployment_not_found`, `compute_not_found`);
+        Conflict (`default_deployment_unset`, `idempotency_conflict`, `output_exists`, `conflict`);
+        Invalid (`input_not_found`, `input_unreadable`, `uri_invalid`, `field_invalid`).
+        """
+        if idempotency_key is not None and (
+            not 0 < len(idempotency_key) <= limits.IDEMPOTENCY_KEY_LENGTH_MAX
+        ):
+            raise Invalid(
+                f"has to have 1 to {limits.IDEMPOTENCY_KEY_LENGTH_MAX} characters",
+                code="field_invalid",
+                where="Idempotency-Key",
+            )
+        body_hash = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+        known = self._ledger.job_of_key(endpoint, idempotency_key, body_hash)
+        if known is None:
+            known = self._ledger.create_job(self._job(endpoint, body), idempotency_key, body_hash)
+        self._wake()
+        return known
+
+    def cancel(self, job: str) -> Job:
+        """Ask for a job to be stopped. Raises: NotFound (`job_not_found`)."""
+        asked = self._ledger.request_cancel(job)
+        self._wake()
+        return asked
+
+    def _job(self, endpoint: str, body: Invocation) -> Job:
+        deployed = self._registry.deployed(endpoint, body.deployment_name)
+        name = (
+            job_name_from(self._clock.hexadecimal(_NAME_DIGITS), endpoint)
+            if body.job_name is None
+            else job_name(body.job_name)
+        )
+        return Job(
+            name=name,
+            spec=self._spec(endpoint, deployed, body, name),
+            status=JobStatus(),
+            created_at=datetime.fromtimestamp(self._clock.seconds(), UTC),
+        )
+
+    def _spec(self, endpoint: str, deployed: Deployed, body: Invocation, name: str) -> JobSpec:
+        deployment, resolution = deployed
+        compute = self._registry.get_compute(deployment.compute)
+        settings = effective(deployment, body.overrides)
+        check_instances(settings.instance_count, compute)
+        source = checked_input(body.input)
+        if body.output is None:
+            output = default_output(self._home, name)
+        else:
+            output = path_of(body.output.uri, where="output.uri")
+        _refuse_used_output(output, path_of(source.uri))
+        return JobSpec(
+            endpoint_name=endpoint,
+            deployment_name=deployment.name,
+            model=resolution.model,
+            code=resolution.code,
+            environment=resolution.environment,
+            compute=compute.name,
+            idle_seconds=compute.idle_time_before_scale_down,
+            settings=settings,
+            input=source,
+            output=JobOutput(uri=uri_of(output)),
+            experiment_name=body.experiment_name,
+            tags=body.tags,
+            description=body.description,
+        )
+
+
+def checked_input(source: JobInput) -> JobInput:
+    """Check that an input can be read and is what its type says; return it with a `file://` URI.
+
+    Whether a folder holds anything is found by listing it, when the job runs.
+    Raises: Invalid (`input_not_found`, `input_unreadable`, `uri_invalid`, `field_invalid`).
+    """
+    path = path_of(source.uri, where="input.uri")
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+        present = is_folder or is_file or path.exists()
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    if not present:
+        raise Invalid(
+            f"there is no file or folder {path}; give a path that the server can see",
+            code="input_not_found",
+            where="input.uri",
+        )
+    if not is_folder and not is_file:
+        raise _unreadable(path, "it is neither a file nor a folder")
+    wanted = os.R_OK | os.X_OK if is_folder else os.R_OK
+    if not os.access(path, wanted):
+        raise _unreadable(path, "this user has no permission")
+    actual = "uri_folder" if is_folder else "uri_file"
+    if source.type != actual:
+        raise Invalid(
+            f"{path} is a {'folder' if is_folder else 'file'}; use type {actual}",
+            code="field_invalid",
+            where="input.type",
+        )
+    return JobInput(type=source.type, uri=uri_of(path))
+
+
+def _unreadable(path: Path, why: str) -> Invalid:
+    return Invalid(f"{path} cannot be read: {why}", code="input_unreadable", where="input.uri")
+
+
+def _refuse_used_output(output: Path, source: Path) -> None:
+    try:
+        if output.is_dir():
+            taken = next(output.iterdir(), None) is not None
+        else:
+            taken = output.exists() or output.is_symlink()
+        nearest = next(place for place in (output, *output.parents) if place.exists())
+        writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise Invalid(
+            f"{output} cannot be used: {error.strerror}", code="uri_invalid", where="output.uri"
+        ) from error
+    if taken:
+        raise Conflict(
+            f"{output} already exists and results never replace anything; name another folder or "
+            "remove it",
+            code="output_exists",
+            where="output.uri",
+        )
+    if not writable:
+        raise Invalid(
+            f"{output} cannot be made: {nearest} cannot be written by this user",
+            code="uri_invalid",
+            where="output.uri",
+        )
+    if source.resolve() in (output.resolve(), *output.resolve().parents):
+        raise Invalid(
+            f"{output} lies inside the input {source}, so that results would become input; name a "
+            "folder elsewhere",
+            code="uri_invalid",
+            where="output.uri",
+        )

@@ -1,0 +1,1 @@
+"""Where bytes lie: local files now, object stores later."""

@@ -1,0 +1,98 @@
+"""Reading a local file or folder as a tree: which files, how large, with which content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from batchpoint.domain import limits
+from batchpoint.domain.errors import Invalid
+from batchpoint.domain.upload import TreeEntry, TreeManifest, tree_path
+
+LEFT_OUT = frozenset({"__pycache__", ".git", ".ipynb_checkpoints", ".DS_Store"})
+"""Made by tools, not by people: never part of a tree, wherever they lie."""
+
+_CHUNK_BYTES = 1 << 20
+
+
+class ScannedTree(NamedTuple):
+    """A tree and where its files lie on this machine."""
+
+    manifest: TreeManifest
+    files: dict[str, Path]
+
+
+def scan_tree(path: Path) -> ScannedTree:
+    """Read every file of a folder (or the one file) and tell what the tree is.
+
+    Links are followed, so that the tree holds what they point at. Raises: Invalid (`model_invalid`
+    for a broken link, a device, a loop of links, an empty folder or too many files;
+    `input_not_found` when there is nothing at `path`; `input_unreadable`; `field_invalid` for a
+    name that other machines could not hold).
+    """
+    path = Path(os.path.abspath(path))  # noqa: PTH100  # the name counts, not where a link leads
+    if not path.name:
+        raise Invalid("the root folder cannot be uploaded; name a folder", code="model_invalid")
+    files: dict[str, Path] = {}
+    entries: list[TreeEntry] = []
+    try:
+        for name, found in _walk(path, path.name, ()):
+            if len(files) >= limits.UPLOAD_FILES_MAX:
+                raise Invalid(
+                    f"holds more than {limits.UPLOAD_FILES_MAX:,} files; keep data out of the "
+                    "folder of a model or script",
+                    code="model_invalid",
+                    where=str(path),
+                )
+            files[name] = found
+            entries.append(_entry(name, found))
+    except FileNotFoundError as error:
+        raise Invalid(
+            f"there is no {error.filename}; give the path of a file or folder",
+            code="input_not_found",
+        ) from error
+    except OSError as error:
+        raise Invalid(
+            f"{error.filename or path} cannot be read: {error.strerror}", code="input_unreadable"
+        ) from error
+    if not entries:
+        raise Invalid("is an empty folder", code="model_invalid", where=str(path))
+    entries.sort(key=lambda entry: entry.path)
+    return ScannedTree(TreeManifest(entries=tuple(entries)), files)
+
+
+def _walk(place: Path, name: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, Path]]:
+    if above and place.is_symlink() and not place.exists():
+        raise Invalid("is a broken link; remove or repair it", code="model_invalid", where=name)
+    state = place.stat()
+    if stat.S_ISREG(state.st_mode):
+        yield name, place
+        return
+    if not stat.S_ISDIR(state.st_mode):
+        raise Invalid("is neither a file nor a folder; remove it", code="model_invalid", where=name)
+    identity = (state.st_dev, state.st_ino)
+    if identity in above:
+        raise Invalid(
+            "leads back to a folder above it; remove the link", code="model_invalid", where=name
+        )
+    for child in sorted(os.listdir(place)):  # noqa: PTH208  # names, not paths
+        if child not in LEFT_OUT:
+            yield from _walk(place / child, f"{name}/{child}", (*above, identity))
+
+
+def _entry(name: str, path: Path) -> TreeEntry:
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        executable = bool(os.fstat(file.fileno()).st_mode & 0o100)
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    # Checked before the model is built, so that the message is ours and not a list of findings.
+    return TreeEntry(
+        path=tree_path(name), size=size, sha256=digest.hexdigest(), executable=executable
+    )
