@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # FastAPI is slow to import and only the app needs it
     from fastapi import FastAPI
 
 _OTHER_SUPERVISOR_SECONDS_MAX = 10.0
+_OTHER_SUPERVISOR_POLL_SECONDS = 0.02
 
 
 def ledger_path(home: Path) -> Path:
@@ -27,6 +28,8 @@ def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
     """Be the supervisor of `settings.home` until the end; False when there is another one."""
     from batchpoint.engines.zygote import Zygote
     from batchpoint.ledger.ledger import Ledger
+    from batchpoint.node import agent  # noqa: F401 - preloaded for the zygote's children
+    from batchpoint.runner import score_runner  # noqa: F401 - preloaded likewise
     from batchpoint.runner.supervisor import Supervisor, SupervisorOptions, take_lock
     from batchpoint.runner.supervisor_link import SupervisorLink, runtime_dir
 
@@ -37,16 +40,23 @@ def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
     def another_is_leaving() -> bool:
         if link.ask("poke") is not None or time.monotonic() > give_up:
             return False
-        time.sleep(0.02)
+        time.sleep(_OTHER_SUPERVISOR_POLL_SECONDS)
         return True
 
     lock = take_lock(home, wait=another_is_leaving)
     if lock is None:
         return False
-    # Everything that runners and agents need is imported before the zygote is forked.
-    zygote = Zygote.start({"runner": _be_runner, "agent": _be_agent})
+    zygote = Zygote.start(
+        {
+            "runner": lambda arguments, lifeline: _be_runner(settings, arguments, lifeline),
+            "agent": _be_agent,
+        }
+    )
     options = SupervisorOptions(
-        home=home, runtime_dir=runtime_dir(home), exit_when_idle=exit_when_idle
+        home=home,
+        runtime_dir=runtime_dir(home),
+        exit_when_idle=exit_when_idle,
+        idle_exit_seconds=settings.supervisor.idle_seconds,
     )
 
     async def supervise() -> None:
@@ -59,3 +69,52 @@ def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
     asyncio.run(supervise())
     os.close(lock)
     return True
+
+
+def _be_runner(settings: Settings, arguments: dict[str, Any], lifeline: int) -> None:
+    """Run one job in this process (a child of the zygote) and return when it has ended."""
+    from batchpoint.domain.errors import Unavailable
+    from batchpoint.engines.local import LocalEngine, LocalPlace
+    from batchpoint.formats.layout import job_folder
+    from batchpoint.ledger.ledger import Ledger
+    from batchpoint.runner.score_runner import RunnerParts, ScoreRunner
+    from batchpoint.runner.supervisor_link import SupervisorLink
+
+    ledger = Ledger(ledger_path(settings.home))
+    job = ledger.get_job(arguments["job"])
+    epoch: int = arguments["epoch"]
+    folder = job_folder(settings.home, job.name)
+    place = LocalPlace(
+        supervisor_socket=SupervisorLink(settings.home).socket_path,
+        job_dir=folder.root,
+        max_instances=job.spec.max_instances,
+    )
+
+    def prepare() -> list[str]:
+        builder = environment_builder(settings)
+        builder.ensure(job.spec.environment)
+        return job.spec.environment.notes
+
+    async def run() -> None:
+        asyncio.get_running_loop().add_reader(lifeline, os._exit, 1)
+        parts = RunnerParts(
+            ledger=ledger,
+            engine=LocalEngine(job, epoch, place),
+            clock=SystemClock(),
+            folder=folder,
+            prepare=prepare,
+        )
+        try:
+            await ScoreRunner(job, epoch, parts).run()
+        except Unavailable as error:
+            if error.code != "lease_lost":
+                raise
+
+    asyncio.run(run())
+
+
+def _be_agent(arguments: dict[str, Any], lifeline: int) -> None:
+    """Be a node agent in this process (a child of the zygote)."""
+    from batchpoint.node.agent import agent_main
+
+    agent_main(Path(arguments["socket"]), lifeline, arguments["node"])

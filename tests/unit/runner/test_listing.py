@@ -1,0 +1,80 @@
+"""Listing: order of UTF-8 paths, links, loops, and clear errors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchpoint.domain.errors import Invalid
+from batchpoint.domain.job import JobInput
+from batchpoint.runner.listing import list_items, local_path
+
+
+def names(root: Path) -> list[str]:
+    return [item.name for item in list_items(JobInput(type="uri_folder", uri=str(root)))]
+
+
+def test_a_folder_is_listed_in_byte_order_of_whole_paths(tmp_path: Path) -> None:
+    for name in ("b.csv", "a/z.csv", "a.csv", "a-b.csv", "ä.csv", "Z.csv", "a/b/c.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    listed = names(tmp_path)
+    assert listed == sorted(listed, key=os.fsencode)
+    assert len(listed) == 7
+
+
+@given(st.sets(st.text("ab-./", min_size=1, max_size=6), max_size=12))
+def test_order_is_that_of_the_paths(tmp_path_factory: pytest.TempPathFactory, raw: set[str]) -> None:
+    root = tmp_path_factory.mktemp("input")
+    for name in raw:
+        parts = [part for part in name.split("/") if part.strip(".")]
+        path = root.joinpath(*parts)
+        if parts and not path.exists() and not any(p.is_file() for p in path.parents):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("x")
+    listed = names(root)
+    assert listed == sorted(
+        (p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()), key=os.fsencode
+    )
+
+
+def test_one_file_is_one_item_with_its_own_name(tmp_path: Path) -> None:
+    path = tmp_path / "one.csv"
+    path.write_text("12345")
+    (item,) = list_items(JobInput(type="uri_file", uri=path.as_uri()))
+    assert (item.item, item.name, item.size, item.uri) == (0, "one.csv", 5, str(path))
+
+
+def test_links_to_files_are_items_and_loops_end(tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("x")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    (tmp_path / "loop").symlink_to(".")
+    assert names(tmp_path) == ["link.csv", "real.csv"]
+
+
+def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
+    raw = os.path.join(os.fsencode(tmp_path), b"\xff\n.csv")
+    with open(raw, "w", encoding="utf-8") as file:
+        file.write("x")
+    (item,) = list_items(JobInput(type="uri_folder", uri=str(tmp_path)))
+    assert os.fsencode(item.name) == b"\xff\n.csv"
+
+
+def test_a_missing_input_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="nothing-here does not exist") as caught:
+        names(tmp_path / "nothing-here")
+    assert caught.value.code == "input_not_found"
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/key", "file://host/path", "relative"])
+def test_other_uris_are_refused(uri: str) -> None:
+    with pytest.raises(Invalid, match="expected a local path"):
+        local_path(uri)
+
+
+def test_percent_escapes_are_undone() -> None:
+    assert local_path("file:///a%20b/c") == Path("/a b/c")
