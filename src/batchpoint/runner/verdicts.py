@@ -56,7 +56,7 @@ class VerdictWriter:
                     b"",
                     self._failure_lines(verdict),
                     rows=0,
-                    failed_rows=_rows(verdict.task),
+                    failed_rows=len(_rows(verdict.task)),
                     columns=(),
                     encoding="none",
                     items=len(verdict.items),
@@ -74,7 +74,7 @@ class VerdictWriter:
                 part=name,
                 frames=tuple(frames),
                 rows=0,
-                failed_rows=sum(_rows(verdict.task) for verdict in sealed),
+                failed_rows=sum(len(_rows(verdict.task)) for verdict in sealed),
                 failed_items=tuple(item for verdict in sealed for item in verdict.items),
             )
         ]
@@ -86,8 +86,7 @@ class VerdictWriter:
         segment = read_segment(self._folder.segment(batch.segment))
         lines: list[str] = []
         for each in segment.slices_of(task):
-            rows = range(task.row_start, task.row_stop) if task.row_stop >= 0 else [None]
-            for row in rows:
+            for row in _rows(task) or [None]:
                 line = {
                     "item": each.item,
                     "name": each.name,
@@ -101,5 +100,11 @@ class VerdictWriter:
         return "".join(lines).encode("utf-8", "surrogatepass")
 
 
-def _rows(task: Task) -> int:
-    return task.row_stop - task.row_start if task.row_stop >= 0 else 0
+def _rows(task: Task) -> range:
+    """Return the rows a task is narrowed to; none for a whole slice.
+
+    The piece that ends with its slice has `row_stop` = -1; given up, it is down to one row.
+    """
+    if task.row_stop >= 0:
+        return range(task.row_start, task.row_stop)
+    return range(task.row_start, task.row_start + 1) if task.row_start > 0 else range(0)
