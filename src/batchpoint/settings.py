@@ -111,8 +111,6 @@ class Settings(_Section):
         variables = _from_variables(environ)
         for key, value in variables.items():
             _put(values, key, value)
-        if "home" not in values and environ.get("BATCHPOINT_HOME"):
-            values["home"] = environ["BATCHPOINT_HOME"]
         values.setdefault("home", "~/.batchpoint")
         try:
             return cls.model_validate(values)
@@ -248,7 +246,7 @@ def _invalid(
     for detail in error.errors(include_url=False):
         keys = tuple(str(step) for step in detail["loc"])
         key = ".".join(keys)
-        if keys[:1] == ("home",) or any(keys[: len(known)] == known for known in variables):
+        if any(keys[: len(known)] == known for known in variables):
             known = next((k for k in names if keys[: len(k)] == k and k in variables), keys)
             where = names.get(known, key)
         else:

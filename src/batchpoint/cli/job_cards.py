@@ -1,0 +1,203 @@
+"""What people read about a job: its cause of failure first, then counts, results and what to do."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from batchpoint.cli.text_tables import between, count, cut, moment, one_line, safe, table
+from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, Job, JobState
+
+_FAULTS = {
+    "user": "your scoring code, model or data",
+    "environment": "the environment the code runs in",
+    "input": "the input",
+    "storage": "storage",
+    "batchpoint": "batchpoint itself",
+}
+_TRACEBACK_LINES_MAX = 12
+_EXAMPLES = 3
+_LABEL_WIDTH = 11
+
+
+def exit_code(job: Job) -> int:
+    """Give the exit code of a command that waited for this job (docs/cli.md, exit codes)."""
+    state = job.status.state
+    if state == JobState.FAILED:
+        return 1
+    if state == JobState.CANCELED:
+        return 4
+    return 3 if job.status.progress.items_failed or job.status.progress.rows_failed else 0
+
+
+def headline(job: Job) -> str:
+    """Say in one line what became of a job, or what it is doing."""
+    status, progress = job.status, job.status.progress
+    took = between(status.started_at or job.created_at, status.ended_at)
+    after = f" after {took}" if took else ""
+    if status.state == JobState.FAILED:
+        code = f" [{status.error.code}]" if status.error else ""
+        return f"Job {job.name} failed{after}{code}"
+    if status.state == JobState.CANCELED:
+        return f"Job {job.name} was canceled{after}"
+    if status.state != JobState.COMPLETED:
+        return f"Job {job.name} is {_doing(status.state)}"
+    scored = count(progress.items_done - progress.items_failed, "file")
+    rows = f" ({count(progress.rows_done, 'row')})" if progress.rows_done else ""
+    failed = f", {count(progress.items_failed, 'failed item')}" if progress.items_failed else ""
+    return f"Job {job.name} completed in {took or '?'}: {scored} scored{rows}{failed}"
+
+
+def _doing(state: JobState) -> str:
+    return {
+        JobState.QUEUED: "queued",
+        JobState.PREPARING: "being prepared",
+        JobState.RUNNING: "running",
+        JobState.FINALIZING: "putting its results together",
+        JobState.CANCEL_REQUESTED: "being canceled",
+    }.get(state, str(state))
+
+
+def cause_card(error: ErrorInfo, width: int) -> str:
+    """Say why a job failed: whose fault, the exception and its line, the file and row, the log."""
+    lines = _wrapped(safe(error.message), width, "  ")
+    lines.append("")
+    lines.append(_field("cause", _FAULTS[error.origin]))
+    if error.type:
+        lines.append(_field("exception", one_line(error.type)))
+    if error.line:
+        lines.append(_field("line", one_line(error.line)))
+    if error.file:
+        row = f", row {error.row}" if error.row is not None else ""
+        lines.append(_field("file", one_line(error.file) + row))
+    if error.log:
+        lines.append(_field("log", one_line(error.log)))
+    if error.traceback:
+        lines.append("")
+        lines += [f"  {cut(line, max(width - 2, 20))}" for line in _tail(error.traceback)]
+    if error.origin == "batchpoint":
+        lines += ["", "  This is not your mistake; please report it with the log."]
+    return "\n".join(lines)
+
+
+def _tail(traceback: str) -> list[str]:
+    """Keep the end of a traceback: that is where the user's own line and exception are."""
+    lines = safe(traceback).rstrip().splitlines()
+    if len(lines) <= _TRACEBACK_LINES_MAX:
+        return lines
+    return ["…", *lines[-_TRACEBACK_LINES_MAX:]]
+
+
+def _field(label: str, value: str) -> str:
+    return f"  {label:<{_LABEL_WIDTH}} {value}"
+
+
+def _wrapped(text: str, width: int, indent: str) -> list[str]:
+    lines: list[str] = []
+    for line in text.splitlines() or [""]:
+        lines += textwrap.wrap(
+            line,
+            max(width, 40),
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+        ) or [""]
+    return lines
+
+
+def failed_items_card(job: Job, examples: Sequence[Mapping[str, object]], width: int) -> str:
+    """Show the first failed items and how to see all; nothing when none failed."""
+    failed = job.status.progress.items_failed
+    if not failed and not examples:
+        return ""
+    lines = [f"{count(max(failed, len(examples)), 'failed item')}:"]
+    for item in examples[:_EXAMPLES]:
+        row = item.get("row")
+        place = one_line(str(item.get("name", "?"))) + (f", row {row}" if row is not None else "")
+        kind = str(item.get("type") or "")
+        said = one_line(f"{kind}: {item.get('message', '')}" if kind else str(item.get("message")))
+        lines.append(cut(f"  {place}  {said}", width))
+    lines.append(f"  all of them: batchpoint job failed-items {job.name}")
+    return "\n".join(lines)
+
+
+def predictions_table(columns: Sequence[str], rows: Sequence[Sequence[object]], width: int) -> str:
+    """Lay out the first rows of the predictions."""
+    shown = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    return table(columns, shown, width)
+
+
+def next_commands(job: Job) -> str:
+    """Tell what can be done with a job that ended or runs."""
+    name, state = job.name, job.status.state
+    if state == JobState.COMPLETED:
+        commands = [f"job head {name}", f"job download {name} --download-path ./out"]
+        if job.status.progress.items_failed:
+            commands.append(f"job failed-items {name}")
+    elif state in TERMINAL_STATES:
+        commands = [f"job logs {name}", f"job failed-items {name}"]
+    else:
+        commands = [f"job stream {name}", f"job cancel {name}"]
+    return "\n".join(f"  batchpoint {command}" for command in commands)
+
+
+def job_card(job: Job, width: int, now: datetime) -> str:
+    """Show a job: the cause first when it failed, then everything that decides what it does."""
+    status, spec, settings = job.status, job.spec, job.spec.settings
+    lines = [headline(job)]
+    if status.error is not None:
+        lines += [cause_card(status.error, width), ""]
+    progress = status.progress
+    rough = "" if progress.listed else "~"
+    timeout = f"{settings.timeout_seconds} s" if settings.timeout_seconds else "adaptive"
+    threshold = "none" if settings.error_threshold in (None, -1) else settings.error_threshold
+    running = status.ended_at or now
+    fields = [
+        ("state", status.state.value),
+        ("endpoint", f"{spec.endpoint_name} / {spec.deployment_name}"),
+        ("model", f"{spec.model.name}:{spec.model.version} ({spec.model.type})"),
+        ("input", f"{spec.input.uri} ({spec.input.type})"),
+        ("output", status.output_uri or f"{spec.output.uri} (not complete)"),
+        ("items", (f"{progress.items_done:,} of {rough}{progress.items_total:,} done, "
+                  f"{progress.items_failed:,} failed")),
+        ("rows", f"{progress.rows_done:,} done, {progress.rows_failed:,} failed"),
+        ("created", moment(job.created_at)),
+        ("took", between(status.started_at, running)),
+        ("compute", (f"{spec.compute}: {count(settings.instance_count, 'instance')} × "
+                    f"{count(settings.max_concurrency_per_instance, 'worker')}")),
+        ("mini-batch", (f"{count(settings.mini_batch_size, 'file')}, "
+                       f"{count(settings.max_retries, 'retry', 'retries')}, timeout {timeout}")),
+        ("threshold", f"{threshold}"),
+    ]  # fmt: skip
+    lines += [_field(label, one_line(value)) for label, value in fields if value]
+    lines += [_field("note", one_line(note)) for note in spec.environment.notes]
+    lines += [_field("warning", one_line(warning)) for warning in status.warnings]
+    return "\n".join(lines)
+
+
+def jobs_table(jobs: Sequence[Job], width: int, now: datetime) -> str:
+    """List jobs, newest first as they come."""
+    rows = [
+        [
+            job.name,
+            f"{job.spec.endpoint_name}/{job.spec.deployment_name}",
+            job.status.state.value,
+            f"{job.status.progress.items_done:,}",
+            f"{job.status.progress.items_failed:,}",
+            moment(job.created_at),
+            between(job.status.started_at, job.status.ended_at or now),
+        ]
+        for job in jobs
+    ]
+    headers = ["job", "endpoint/deployment", "state", "done", "failed", "created", "took"]
+    return table(headers, rows, width)
+
+
+def detached(job: str) -> str:
+    """Say how to go on with a job that nobody watches any more."""
+    return (
+        f"The job goes on without this command.\n"
+        f"  batchpoint job stream {job}\n"
+        f"  batchpoint job cancel {job}"
+    )
