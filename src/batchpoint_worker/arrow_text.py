@@ -21,9 +21,9 @@ _QUOTED = '[,"\\r\\n]'
 
 def type_of(array: Any) -> str:
     """Return the column type (see protocol.py) of an Arrow array."""
-    import pyarrow
+    import pyarrow as pa
 
-    kinds = pyarrow.types
+    kinds = pa.types
     kind = array.type
     if kinds.is_dictionary(kind):
         kind = kind.value_type
@@ -50,18 +50,18 @@ def _all_nan(array: Any) -> bool:
 
 def from_numpy(array: Any) -> Any:
     """Return the Arrow array of a one-dimensional numpy array of numbers, or None."""
-    pyarrow = sys.modules.get("pyarrow")
-    if pyarrow is None or array.ndim != 1 or array.dtype.kind not in "iufb":
+    pa = sys.modules.get("pyarrow")
+    if pa is None or array.ndim != 1 or array.dtype.kind not in "iufb":
         return None
     if array.dtype.itemsize > 8 or not array.dtype.isnative:
         return None
-    return pyarrow.array(array, from_pandas=True)
+    return pa.array(array, from_pandas=True)
 
 
 def from_pandas(series: Any) -> Any:
     """Return the Arrow array of a pandas Series of numbers, strings or times, or None."""
-    pyarrow = sys.modules.get("pyarrow")
-    if pyarrow is None:
+    pa = sys.modules.get("pyarrow")
+    if pa is None:
         return None
     dtype = series.dtype
     kind = getattr(dtype, "kind", "O")
@@ -69,19 +69,19 @@ def from_pandas(series: Any) -> Any:
     if kind not in "iufbM" and name not in ("str", "string") and not name.endswith("[pyarrow]"):
         return None
     try:
-        return pyarrow.array(series, from_pandas=True)
-    except (pyarrow.ArrowException, TypeError, ValueError):
+        return pa.array(series, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError):
         return None
 
 
 def from_polars(series: Any) -> Any:
     """Return the Arrow array of a polars Series, or None."""
-    pyarrow = sys.modules.get("pyarrow")
-    if pyarrow is None:
+    pa = sys.modules.get("pyarrow")
+    if pa is None:
         return None
     try:
         return series.to_arrow()
-    except (pyarrow.ArrowException, TypeError, ValueError):
+    except (pa.ArrowException, TypeError, ValueError):
         return None
 
 
@@ -123,25 +123,25 @@ def _whole(array: Any) -> Any:
 
 def array_of(column: Any) -> Any:
     """Return the Arrow array of a `rows.Column`, of its exact type where it came as one."""
-    import pyarrow
+    import pyarrow as pa
 
     if column.arrow is not None:
         return _whole(column.arrow)
     cells: List[Cell] = column.cells
     if column.type == "int":
         try:
-            return pyarrow.array(cells, pyarrow.int64())
-        except (OverflowError, pyarrow.ArrowInvalid):
-            return pyarrow.array(list(map(plain_text, cells)), pyarrow.string())
+            return pa.array(cells, pa.int64())
+        except (OverflowError, pa.ArrowInvalid):
+            return pa.array(list(map(plain_text, cells)), pa.string())
     if column.type == "float":
         single = {type(cell) for cell in cells} <= {Single, type(None)}
-        return pyarrow.array(cells, pyarrow.float32() if single else pyarrow.float64())
+        return pa.array(cells, pa.float32() if single else pa.float64())
     if column.type == "bool":
-        return pyarrow.array(cells, pyarrow.bool_())
+        return pa.array(cells, pa.bool_())
     if column.type == "null":
-        return pyarrow.nulls(len(cells))
+        return pa.nulls(len(cells))
     texts = [None if cell is None else _valid(plain_text(cell)) for cell in cells]
-    return pyarrow.array(texts, pyarrow.string())
+    return pa.array(texts, pa.string())
 
 
 def _valid(text: str) -> str:
@@ -154,27 +154,27 @@ def csv_of(columns: Sequence[Any]) -> Optional[bytes]:
         return None
     if len(columns) * len(columns[0].arrow or columns[0].cells) < CELLS_MIN:
         return None
-    import pyarrow
+    import pyarrow as pa
     from pyarrow import compute
 
     parts: List[Any] = []
     for column in columns:
         try:
             texts = _texts(column)
-        except (UnicodeEncodeError, pyarrow.ArrowInvalid):  # odd names, more than an array holds
+        except (UnicodeEncodeError, pa.ArrowInvalid):  # odd names, more than an array holds
             return None
         parts.append(texts)
     if sum(part.nbytes for part in parts) > TEXT_BYTES_MAX:
         return None
-    lines = compute.binary_join_element_wise(*parts, pyarrow.scalar(",", pyarrow.string()))
-    ends = pyarrow.array([0, len(lines)], pyarrow.int32())
-    text = compute.binary_join(pyarrow.ListArray.from_arrays(ends, lines), "\n")
+    lines = compute.binary_join_element_wise(*parts, pa.scalar(",", pa.string()))
+    ends = pa.array([0, len(lines)], pa.int32())
+    text = compute.binary_join(pa.ListArray.from_arrays(ends, lines), "\n")
     return text[0].as_buffer().to_pybytes() + b"\n"
 
 
 def _texts(column: Any) -> Any:
     """Return an Arrow array of the quoted texts of a column, without nulls."""
-    import pyarrow
+    import pyarrow as pa
     from pyarrow import compute, types
 
     array = column.arrow
@@ -182,12 +182,12 @@ def _texts(column: Any) -> Any:
         array = _whole(array)
         kind = array.type
         if types.is_integer(kind) or types.is_boolean(kind):
-            return compute.fill_null(array.cast(pyarrow.string()), "")
+            return compute.fill_null(array.cast(pa.string()), "")
         if types.is_float32(kind) or types.is_float64(kind):
             return _float_texts(array)
         if types.is_string(kind) or types.is_large_string(kind):
-            return _quoted(compute.fill_null(array.cast(pyarrow.string()), ""))
-    texts = pyarrow.array(column.texts(), pyarrow.string())
+            return _quoted(compute.fill_null(array.cast(pa.string()), ""))
+    texts = pa.array(column.texts(), pa.string())
     return _quoted(texts) if column.type in ("string", "json") else texts
 
 
@@ -207,10 +207,10 @@ def _float_texts(array: Any) -> Any:
     Arrow's own text has the same digits; it differs in form for whole numbers ("1") and outside of
     1e-4 to 1e10, where the few values concerned are written one by one.
     """
-    import pyarrow
+    import pyarrow as pa
     from pyarrow import compute
 
-    texts = array.cast(pyarrow.string())
+    texts = array.cast(pa.string())
     whole = compute.equal(compute.round(array), array)
     if compute.any(whole).as_py():
         pointed = compute.binary_join_element_wise(texts, ".0", "")
@@ -222,5 +222,5 @@ def _float_texts(array: Any) -> Any:
     odd = compute.invert(compute.fill_null(plain, fill_value=True))
     if compute.any(odd).as_py():
         rest = [plain_text(cell) for cell in cells_of(array.filter(odd))]
-        texts = compute.replace_with_mask(texts, odd, pyarrow.array(rest, pyarrow.string()))
+        texts = compute.replace_with_mask(texts, odd, pa.array(rest, pa.string()))
     return compute.fill_null(texts, "")

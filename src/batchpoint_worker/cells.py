@@ -6,7 +6,7 @@ brought to one of these by `cell_of`, the same way whichever library it came fro
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import math
 import struct
@@ -63,7 +63,7 @@ def cell_of(value: Any) -> Cell:
     if value is None or kind is str or kind is int or kind is bool or kind is Json:
         return value
     if kind is float or kind is Single:
-        return value if value == value else None
+        return None if math.isnan(value) else value
     maker = _MAKERS.get(kind)
     if maker is None:
         maker = _MAKERS[kind] = _maker_for(kind)
@@ -72,16 +72,16 @@ def cell_of(value: Any) -> Cell:
 
 def _float_cell(value: Any) -> Cell:
     number = float(value)
-    return number if number == number else None
+    return None if math.isnan(number) else number
 
 
 def _single_cell(value: Any) -> Cell:
     number = Single(value)
-    return number if number == number else None
+    return None if math.isnan(number) else number
 
 
 def _moment_cell(value: Any) -> Cell:
-    return value.isoformat() if value == value else None
+    return value.isoformat()
 
 
 def _bytes_cell(value: Any) -> Cell:
@@ -124,9 +124,9 @@ _MAKERS: Dict[type, Any] = {
     bytes: _bytes_cell,
     bytearray: _bytes_cell,
     memoryview: _bytes_cell,
-    datetime.date: _moment_cell,
-    datetime.time: _moment_cell,
-    datetime.datetime: _moment_cell,
+    dt.date: _moment_cell,
+    dt.time: _moment_cell,
+    dt.datetime: _moment_cell,
 }
 
 _NUMPY: Dict[str, Any] = {
@@ -159,7 +159,7 @@ def _maker_for(kind: type) -> Any:
         (int, int.__int__),
         (float, _float_cell),
         ((bytes, bytearray), _bytes_cell),
-        ((datetime.date, datetime.time), _moment_cell),
+        ((dt.date, dt.time), _moment_cell),
         ((list, tuple, dict, set, frozenset), _json_cell),
     ):
         if issubclass(kind, parent):  # type: ignore[arg-type]

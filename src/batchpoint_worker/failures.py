@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import traceback
 from types import TracebackType
@@ -169,11 +170,12 @@ def _one_traceback(exception: BaseException) -> str:
         if source:
             lines.append("    %s\n" % bounded(source, 500))
     if isinstance(exception, SyntaxError):
-        try:
+        # Its attributes are user data and may be anything.
+        with contextlib.suppress(Exception):
             lines += traceback.format_exception_only(type(exception), exception)
             return "".join(lines)
-        except Exception:  # noqa: BLE001 - its attributes are user data and may be anything
-            pass
     text = bounded(_text(exception), MESSAGE_CHARS_MAX)
-    lines.append("%s: %s\n" % (_type_name(exception), text) if text else _type_name(exception) + "\n")
+    lines.append(
+        "%s: %s\n" % (_type_name(exception), text) if text else _type_name(exception) + "\n"
+    )
     return "".join(lines)

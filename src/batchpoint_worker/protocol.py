@@ -9,7 +9,9 @@ How a worker is started
     <user's python> -u .../batchpoint_worker/__main__.py --read-fd R --write-fd W --status-fd S
     [--control-fd C] [--lifeline-fd L]. The parent directory of the package is never put on
     `sys.path`. stdout and stderr stay the user's own and are pumped into the job's logs by the
-    agent. The worker makes itself leader of a process group if it was not started as one.
+    agent. The working directory it is started in is its own, and the agent's to delete. The worker
+    makes itself leader of a process group if it was not started as one. SIGUSR1 makes it print
+    where all its threads are to stderr.
 
     End of file on R means that the agent is gone: the worker kills its own process group at once,
     also in the middle of `run` (a daemon thread watches R). L is the read end of a pipe of this
@@ -21,8 +23,9 @@ How a worker is started
 Agent -> worker
     load      {mode: "script"|"mlflow", model_path, code_dir, scoring_script, logging_level,
               output_dir, harvest, render, action, threads, environment: {..}}
-              Once per process. `model_path`: the file or folder that is the single child of
-              AZUREML_MODEL_DIR. `render`: "csv" | "jsonl" | "arrow" | "azure" | "none".
+              Once per process. `output_dir` is the worker's own folder and is emptied. `harvest`
+              takes what `init()` writes. `model_path`: the file or folder that is the single child
+              of AZUREML_MODEL_DIR. `render`: "csv" | "jsonl" | "arrow" | "azure" | "none".
     job       {environment: {..}, render, action, output_dir}: before the first run of another job
               on the same loaded model. No answer; wrong values show in the results.
     run       {tasks: [{id, items: [{path, name, item, unit, start, stop, row, size}], rows: [a, b]
@@ -33,7 +36,8 @@ Agent -> worker
     fork      {slot}: only for a worker that said `forkable`; six file descriptors (read, write,
               status, lifeline as L above, stdout, stderr) come by SCM_RIGHTS with one byte on the
               control socket C (a stream socket), sent before this message. The child leads a
-              process group of its own, says nothing more about loading and takes `job`, `run`.
+              process group of its own, works in a folder of its own within the parent's, says
+              nothing more about loading and takes `job`, `run`, `shutdown`.
     index     {path, format, target_bytes}: cut a Parquet file by row groups (no model needed).
     assemble  {…}: write the one Parquet file from Arrow frames (see parquet_assembly.py).
     shutdown  {}: call the script's `shutdown()` if there is one, and exit 0.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import types
 from collections import abc
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Sequence
 
 from batchpoint_worker import arrow_text
 from batchpoint_worker.cells import Cell, Json, Single, cell_of, json_text
 from batchpoint_worker.failures import plain_error
-from batchpoint_worker.rows import RESERVED, Column, Table, unique_names
+from batchpoint_worker.rows import RESERVED, Column, Table, encoded, unique_names
 from batchpoint_worker.scorer import TaskFailed
 
 LIST_COLUMN = "prediction"
@@ -122,7 +123,9 @@ def _array_table(array: Any) -> Table:
         return Table(columns, count)
     if array.ndim == 2 and array.shape[1] != 1:
         width = array.shape[1]
-        return Table([_array_column("%s_%d" % (LIST_COLUMN, i), array[:, i]) for i in range(width)], count)
+        return Table(
+            [_array_column("%s_%d" % (LIST_COLUMN, i), array[:, i]) for i in range(width)], count
+        )
     if array.ndim == 2:
         array = array[:, 0]
     return Table([_array_column(LIST_COLUMN, array)], count)
@@ -142,7 +145,7 @@ def array_cells(array: Any) -> List[Cell]:
     if kind == "f":
         values = array.tolist()
         if array.dtype.itemsize < 8:
-            return [Single(value) if value == value else None for value in values]
+            return [None if math.isnan(value) else Single(value) for value in values]
         return [cell_of(value) for value in values]
     if kind == "O":
         return list(map(cell_of, array.tolist()))
@@ -177,34 +180,33 @@ def _pandas_cells(series: Any) -> List[Cell]:
 
 def _polars_column(name: str, series: Any) -> Column:
     single = str(series.dtype) == "Float32"
+    arrow = arrow_text.from_polars(series)
+    if arrow is not None and str(series.dtype).startswith("Datetime"):
+        # Python's own moments have no nanoseconds.
+        return _arrow_column(name, arrow)
 
     def load() -> List[Cell]:
         values = map(cell_of, series.to_list())
         return [None if v is None else Single(v) for v in values] if single else list(values)  # type: ignore[arg-type]
 
-    return Column(name, load=load, arrow=arrow_text.from_polars(series))
+    return Column(name, load=load, arrow=arrow)
 
 
 def _arrow_column(name: str, array: Any) -> Column:
     return Column(name, load=lambda: arrow_text.cells_of(array), arrow=array)
 
 
-def row_count(value: Any) -> int:
-    """Return how many rows a settled value has."""
-    return len(value)
-
-
-def only_rows(value: Any, style: str) -> Optional[bytes]:
-    """Return the text that Azure writes for a settled value, or None for another style.
+def azure_text(value: Any) -> bytes:
+    """Return what Azure writes for a settled value.
 
     A list, tuple or array is one `str(element)` a line, unquoted; a data frame is written by
     `to_csv` with spaces, without header and index.
     """
-    if style != "azure":
-        return None
     frame = value
     if is_a(value, "polars", "DataFrame") or is_a(value, "pyarrow", "Table", "RecordBatch"):
         frame = value.to_pandas()
     if is_a(frame, "pandas", "DataFrame"):
-        return frame.to_csv(header=None, index=None, sep=" ").encode("utf-8", "backslashreplace")
-    return "".join(["%s\n" % (element,) for element in value]).encode("utf-8", "backslashreplace")
+        text = frame.to_csv(header=None, index=None, sep=" ")
+    else:
+        text = "".join(["%s\n" % (element,) for element in value])
+    return encoded(text)

@@ -1,6 +1,6 @@
-"""Rows: a table of cells and its rendering to the bytes that a frame carries.
+r"""Rows: a table of cells and its rendering to the bytes that a frame carries.
 
-The text of CSV is RFC 4180 with `\\n`, no header, quotes only where needed, floats as Python writes
+The text of CSV is RFC 4180 with `\n`, no header, quotes only where needed, floats as Python writes
 them, `true`/`false`, and nothing for null and NaN. JSONL is one compact object per row.
 """
 
@@ -135,7 +135,7 @@ def csv_cell(text: str) -> str:
 
 
 def encoded(text: str) -> bytes:
-    """Encode as UTF-8; what Unicode cannot hold (bytes of odd file names) is written as \\udcXX."""
+    """Encode as UTF-8; what it cannot hold (bytes of odd file names) is written as an escape."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
@@ -164,12 +164,12 @@ def _jsonl(table: Table) -> bytes:
 
 
 def _arrow(table: Table) -> bytes:
-    import pyarrow
+    import pyarrow as pa
 
     arrays = [arrow_text.array_of(column) for column in table.columns]
-    batch = pyarrow.Table.from_arrays(arrays, names=[column.name for column in table.columns])
-    sink = pyarrow.BufferOutputStream()
-    with pyarrow.ipc.new_stream(sink, batch.schema) as writer:
+    batch = pa.Table.from_arrays(arrays, names=[column.name for column in table.columns])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_table(batch)
     return sink.getvalue().to_pybytes()
 
