@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -160,7 +161,8 @@ class Record:
     """Commit frames of a sealed part: they are the one result of their tasks.
 
     `frames` holds (ordinal of the frame in the part, its task). Frames of the part that are not
-    named here are superseded and never read.
+    named here are superseded and never read. `rows`, `failed_rows`, `unattributed` (items short
+    without a name) and `scored_items` (items that did not fail) are sums over the frames.
     """
 
     part: str
@@ -168,6 +170,8 @@ class Record:
     rows: int
     failed_rows: int
     failed_items: tuple[int, ...]
+    unattributed: int = 0
+    scored_items: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +184,10 @@ class AttemptHistory:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Write down that a task failed for good: its items (or rows) are failed items."""
+    """Write down that a task failed for good: its items (or rows) are failed items.
+
+    `items` is empty when nobody lived to tell them (its nodes died): the manifest knows the one.
+    """
 
     task: Task
     items: tuple[int, ...]
@@ -193,6 +200,16 @@ class SetAlarm:
     """Ring at `at` (same clock as `now`); replaces the alarm set before."""
 
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retime:
+    """Bound every `run` handed out with a longer timeout, running or not, by `timeout_seconds`.
+
+    Sent once, when the adaptive timeout is known: what was handed out before had a guess.
+    """
+
+    timeout_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +226,7 @@ class Finish:
     error: AttemptError | None = None
 
 
-Command = Provision | Assign | Record | Quarantine | SetAlarm | Abort | Finish
+Command = Provision | Assign | Record | Quarantine | SetAlarm | Retime | Abort | Finish
 
 
 # --- what a resumed job starts from -----------------------------------------------------------
@@ -219,15 +236,19 @@ Command = Provision | Assign | Record | Quarantine | SetAlarm | Abort | Finish
 class Recovered:
     """Progress read back from the ledger; a new job starts from an empty one.
 
-    `done`: half-open ranges of mini-batches that are completely recorded. `pieces`: recorded tasks
-    of mini-batches that are only partly recorded. Counts are sums over all records.
+    `heads[m]`: how many slices of mini-batch `m` are recorded as one task from its first slice on;
+    all of them when the whole was scored at once (four bytes each: there may be millions).
+    `pieces`: the other recorded tasks of mini-batches. Counts are sums over all records;
+    `scored_items` counts items in them that did not fail.
     """
 
-    done: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    heads: array[int] = field(default_factory=lambda: array("I"))
     pieces: dict[int, list[Task]] = field(default_factory=dict[int, list[Task]])
     failed_items: set[int] = field(default_factory=set[int])
     rows: int = 0
     failed_rows: int = 0
+    unattributed: int = 0
+    scored_items: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,4 +260,3 @@ class Policy:
     timeout_seconds: float | None
     error_threshold: int | None
     isolate_rows: bool
-

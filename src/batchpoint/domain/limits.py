@@ -27,6 +27,12 @@ INIT_TIMEOUT_SECONDS = 3600
 INFRASTRUCTURE_LOSSES_IN_A_ROW_MAX = 10
 # So many whole mini-batches failing in the same way before anything succeeded end the job.
 SYSTEMIC_FAILURES_MIN = 3
+# The same for single items or rows of fewer mini-batches.
+SYSTEMIC_VERDICTS_MAX = 100
+# Lost so often in a row, a task is handed out alone, so that the guilty one among many is found.
+SOLITARY_LOSSES_MIN = 5
+# A node that holds work and says nothing for the timeout, the time to load a model, and this long.
+NODE_SILENCE_SECONDS_MAX = 120
 
 SEGMENT_SLICES_MAX = 4_096
 PART_BYTES_MAX = 32 * 1024 * 1024

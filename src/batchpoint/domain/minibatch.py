@@ -39,7 +39,7 @@ class Task(NamedTuple):
     """A mini-batch or a bisected piece of one: slices `start` to `stop` of it, counted from its begin.
 
     A piece of a lone slice may be narrowed to rows `row_start` to `row_stop` of that slice
-    (`row_stop` = -1: all rows).
+    (`row_stop` = -1: to the last row).
     """
 
     mini_batch: int

@@ -1,0 +1,142 @@
+"""Cutting a stream of slices into manifest segments and mini-batches, always the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from batchpoint.domain import limits
+from batchpoint.domain.minibatch import Slice
+
+# Mini-batches per worker that coalescing leaves, so that workers finish at about the same time.
+_MINI_BATCHES_PER_WORKER = 4
+# Slices this much smaller than the target are small: for them `mini_batch_size` is a minimum.
+_SMALL_FRACTION = 10
+
+
+class Segment(NamedTuple):
+    """A manifest segment: its slices, and where in them each mini-batch begins.
+
+    `first_mini_batch` is the index of its first mini-batch; mini-batch `first_mini_batch + i` has
+    the slices `cuts[i]` to `cuts[i + 1]` (the last one: to the end).
+    """
+
+    first_mini_batch: int
+    slices: tuple[Slice, ...]
+    cuts: tuple[int, ...]
+
+
+def slice_bytes(piece: Slice) -> int:
+    """Count the input bytes of a slice."""
+    return piece.stop - piece.start if piece.unit == "bytes" else piece.size
+
+
+class Cutter:
+    """Cuts slices, pushed one by one in listing order, into segments of whole mini-batches.
+
+    Without coalescing (scripts) each mini-batch has exactly `mini_batch_size` slices; the last one
+    of the input may have fewer.
+
+    With coalescing (models without code) a mini-batch is closed when it has about as many bytes as
+    make four mini-batches for each of `workers`, estimated from the first `LISTING_LOOKAHEAD_ITEMS`
+    slices and kept between `COALESCE_BYTES_MIN` and `COALESCE_BYTES_MAX`. `mini_batch_size` is then
+    a minimum for small slices only, those below a tenth of that target on average, and never takes
+    a mini-batch past `COALESCE_BYTES_MAX`: gluing bigger ones together would leave workers idle. A
+    slice of the target's size or more is a mini-batch of its own.
+
+    A segment has up to `SEGMENT_SLICES_MAX` slices, or `mini_batch_size` if that is more. Nothing
+    depends on time or on how the listing was paged.
+    """
+
+    def __init__(self, mini_batch_size: int, *, coalesce: bool, workers: int) -> None:
+        """Cut for `workers` workers in all (1 or more)."""
+        self._size = mini_batch_size
+        self._workers = workers
+        self._coalesce = coalesce
+        self._ahead: list[Slice] = []
+        self._target = 0
+        self._batch: list[Slice] = []
+        self._batch_bytes = 0
+        self._segment: list[Slice] = []
+        self._cuts: list[int] = []
+        self._first = 0
+        self._segment_max = limits.SEGMENT_SLICES_MAX
+        if not coalesce:
+            self._segment_max = max(self._segment_max, mini_batch_size)
+
+    def push(self, piece: Slice) -> list[Segment]:
+        """Take the next slice; return the segments it completes."""
+        if not self._coalesce:
+            return self._exact(piece)
+        if self._target:
+            return self._coalesced(piece)
+        self._ahead.append(piece)
+        if len(self._ahead) < limits.LISTING_LOOKAHEAD_ITEMS:
+            return []
+        return self._end_lookahead()
+
+    def extend(self, pieces: Iterable[Slice]) -> list[Segment]:
+        """Take several slices; return the segments they complete."""
+        return [segment for piece in pieces for segment in self.push(piece)]
+
+    def close(self) -> list[Segment]:
+        """Return the segments that are left; the listing has ended."""
+        done: list[Segment] = []
+        if self._ahead:
+            done += self._end_lookahead()
+        done += self._close_batch()
+        if self._segment:
+            done.append(self._close_segment())
+        return done
+
+    def _exact(self, piece: Slice) -> list[Segment]:
+        self._batch.append(piece)
+        return self._close_batch() if len(self._batch) == self._size else []
+
+    def _end_lookahead(self) -> list[Segment]:
+        ahead, self._ahead = self._ahead, []
+        total = sum(slice_bytes(piece) for piece in ahead)
+        target = total // (self._workers * _MINI_BATCHES_PER_WORKER)
+        self._target = min(max(target, limits.COALESCE_BYTES_MIN), limits.COALESCE_BYTES_MAX)
+        return [segment for piece in ahead for segment in self._coalesced(piece)]
+
+    def _coalesced(self, piece: Slice) -> list[Segment]:
+        done: list[Segment] = []
+        size = slice_bytes(piece)
+        if size >= self._target or self._batch_bytes + size > limits.COALESCE_BYTES_MAX:
+            done += self._close_batch()
+        self._batch.append(piece)
+        self._batch_bytes += size
+        if self._full():
+            done += self._close_batch()
+        return done
+
+    def _full(self) -> bool:
+        count = len(self._batch)
+        if count == self._segment_max or self._batch_bytes >= limits.COALESCE_BYTES_MAX:
+            return True
+        if self._batch_bytes < self._target:
+            return False
+        small = self._batch_bytes * _SMALL_FRACTION <= self._target * count
+        return not small or count >= self._size
+
+    def _close_batch(self) -> list[Segment]:
+        """Move the open mini-batch into the segment, which is closed first if there is no room."""
+        batch, self._batch = self._batch, []
+        self._batch_bytes = 0
+        done: list[Segment] = []
+        if not batch:
+            return done
+        if self._segment and len(self._segment) + len(batch) > self._segment_max:
+            done.append(self._close_segment())
+        self._cuts.append(len(self._segment))
+        self._segment += batch
+        if len(self._segment) == self._segment_max:
+            done.append(self._close_segment())
+        return done
+
+    def _close_segment(self) -> Segment:
+        segment = Segment(self._first, tuple(self._segment), tuple(self._cuts))
+        self._first += len(self._cuts)
+        self._segment, self._cuts = [], []
+        return segment
