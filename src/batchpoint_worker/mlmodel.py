@@ -28,7 +28,7 @@ PLAIN_TYPES = frozenset(("boolean", "integer", "long", "float", "double", "strin
 
 # Set by the user, these change how mlflow loads or checks: then mlflow itself does both.
 _VARIABLES = ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "MLFLOW_DISABLE_SCHEMA_DETAILS")
-_METADATA = ("mlflow.externalModel", "mlflow_model_is_external", "dependencies_schemas")
+_METADATA = ("mlflow.model.isExternal", "dependencies_schemas")
 _SKLEARN_METHODS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
 
 

@@ -160,7 +160,7 @@ def _sklearn(file: ModelFile) -> Predict:
         and parameter is not None
         and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     ):
-        return functools.partial(method, params={})
+        return functools.partial(method, params=None)
     return method
 
 

@@ -1,0 +1,197 @@
+"""A CSV text that does not fit the signature: its good rows, and what is wrong with the others.
+
+Slow and careful: it runs only on a file that pandas has already refused. What converts is decided
+by pandas itself, on the distinct values of each column.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import importlib
+import io
+import re
+import sys
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from batchpoint_worker.failures import bounded
+from batchpoint_worker.sources import Bad, Batch, Text, batch_of, invalid_row, unreadable
+
+Parse = Callable[[bytes, Any], Any]
+
+# Values that do not look like a number or a truth value are tried one by one, up to so many for a
+# column; from there on their looks decide.
+TRIED_VALUES_MAX = 200
+SHOWN_CHARS_MAX = 60
+SHOWN_COLUMNS_MAX = 3
+
+_LOOKS = {
+    "int32": re.compile(r"[+-]?[0-9]{1,9}"),
+    "int64": re.compile(r"[+-]?[0-9]{1,18}"),
+    "float32": re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"),
+    "float64": re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"),
+    "bool": re.compile(r"(?:[Tt]rue|TRUE|[Ff]alse|FALSE)"),
+}
+_WANTED = {
+    "int32": "a whole number of 32 bits",
+    "int64": "a whole number",
+    "float32": "a number",
+    "float64": "a number",
+    "bool": "true or false",
+}
+
+
+class Repaired(NamedTuple):
+    """The good rows (None when there are none), the failures, and how many rows there were."""
+
+    batch: Optional[Batch]
+    bad: List[Bad]
+    count: int
+
+
+def repair(text: Text, dtype: Any, problem: Exception, parse: Parse) -> Repaired:
+    """Return what can be had of a text that `parse` refused with `problem`."""
+    if text.header[:2] == b"\x1f\x8b":
+        return _whole(text, "is gzip-compressed; a name that ends in .csv.gz would say so")
+    try:
+        whole = (text.header + text.body).decode("utf-8")
+    except UnicodeDecodeError as undecodable:
+        return _whole(text, _wrong_encoding(text, undecodable.start))
+    try:
+        records = list(_records(whole))
+    except csv.Error as broken:
+        return _whole(text, "cannot be read as CSV: %s" % broken)
+    if "EOF inside string" in str(problem):
+        return _whole(
+            text, "has a quoted field that never ends; what pandas says: %s" % _first_line(problem)
+        )
+    if not records:
+        return _whole(text, "is empty: not even a header")
+    (_, header), rows = records[0], records[1:]
+    types = dtype if isinstance(dtype, dict) else dict.fromkeys(header, dtype)
+    faults = _too_long(header, rows)
+    if rows and len(faults) == len(rows):
+        return _whole(text, _first_fault(faults) + ", as have all others", len(rows))
+    for place, name in enumerate(header):
+        if types.get(name) in _LOOKS:
+            _check_column(place, name, types[name], rows, faults, parse)
+    return _good_rows(text, header, rows, faults, dtype, problem, parse)
+
+
+def _whole(text: Text, sentence: str, count: int = 0) -> Repaired:
+    return Repaired(None, [unreadable(text.place, "%s %s" % (text.name, sentence))], count)
+
+
+def _wrong_encoding(text: Text, offset: int) -> str:
+    data = text.header + text.body
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "is UTF-16 text; save it as UTF-8"
+    row = max(0, data.count(b"\n", 0, offset) - 1) + text.row
+    return "is not UTF-8 text: byte 0x%02x near row %d; save it as UTF-8" % (data[offset], row)
+
+
+def _records(whole: str) -> Any:
+    """Yield (line number, fields) of each record, the header included, blank lines left out."""
+    csv.field_size_limit(sys.maxsize)
+    reader = csv.reader(io.StringIO(whole, newline=""))
+    for fields in reader:
+        if fields and not (len(fields) == 1 and fields[0] and not fields[0].strip(" \t")):
+            yield reader.line_num, fields
+
+
+def _first_line(problem: Exception) -> str:
+    return bounded((str(problem).strip() or type(problem).__name__).split("\n")[0], 500)
+
+
+Record = Tuple[int, List[str]]
+Faults = Dict[int, List[str]]
+"""What is wrong with rows, by their index in the text: a sentence for each wrong column."""
+
+
+def _first_fault(faults: Faults) -> str:
+    first = min(faults)
+    return "row %d %s" % (first, faults[first][0])
+
+
+def _too_long(header: List[str], rows: Sequence[Record]) -> Faults:
+    width = len(header)
+    return {
+        index: ["has %d fields where the header has %d" % (len(fields), width)]
+        for index, (_, fields) in enumerate(rows)
+        if len(fields) > width
+    }
+
+
+def _check_column(
+    place: int, name: str, type_name: str, rows: Sequence[Record], faults: Faults, parse: Parse
+) -> None:
+    """Add to `faults` the rows whose value in one column does not convert."""
+    values = [fields[place] if place < len(fields) else "" for _, fields in rows]
+    refused = _refused(sorted(set(values)), type_name, parse)
+    if not refused:
+        return
+    for index, value in enumerate(values):
+        if value in refused:
+            has = "has %r" % bounded(value, SHOWN_CHARS_MAX) if value.strip() else "has no value"
+            fault = "column %r must be %s and %s" % (name, _WANTED[type_name], has)
+            faults.setdefault(index, []).append(fault)
+
+
+def _refused(values: Sequence[str], type_name: str, parse: Parse) -> Any:
+    """Return the set of those values that pandas does not read as the type."""
+    if _converts(values, type_name, parse):
+        return frozenset()
+    looks = _LOOKS[type_name].fullmatch
+    odd = [value for value in values if not looks(value)]
+    refused = {v for v in odd[:TRIED_VALUES_MAX] if not _converts([v], type_name, parse)}
+    refused.update(odd[TRIED_VALUES_MAX:])
+    return refused
+
+
+def _converts(values: Sequence[str], type_name: str, parse: Parse) -> bool:
+    # The second column keeps an empty value from being a blank line, which would be skipped.
+    try:
+        parse(_csv_bytes([["x", "y"], *([value, "0"] for value in values)]), {"x": type_name})
+    except (ValueError, OverflowError, TypeError):
+        return False
+    return True
+
+
+def _csv_bytes(rows: Sequence[Sequence[str]]) -> bytes:
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue().encode("utf-8")
+
+
+def _good_rows(
+    text: Text,
+    header: List[str],
+    rows: Sequence[Record],
+    faults: Faults,
+    dtype: Any,
+    problem: Exception,
+    parse: Parse,
+) -> Repaired:
+    np: Any = importlib.import_module("numpy")
+    count, width = len(rows), len(header)
+    kept = [index for index in range(count) if index not in faults]
+    good = [rows[index][1] for index in kept]
+    lines = [header, *(fields + [""] * (width - len(fields)) for fields in good)]
+    try:
+        frame = parse(_csv_bytes(lines), dtype)
+    except (ValueError, OverflowError, TypeError) as still:
+        return _whole(text, "does not fit the signature: %s" % _first_line(still), count)
+    if len(frame) != len(kept) or not faults:
+        return _whole(text, "does not fit the signature: %s" % _first_line(problem), count)
+    bad = []
+    for index in sorted(faults):
+        said = faults[index][:SHOWN_COLUMNS_MAX]
+        more = len(faults[index]) - len(said)
+        sentence = "; ".join(said) + ("; and %d more columns" % more if more else "")
+        where = "%s, row %d (line %d)" % (text.name, text.row + index, rows[index][0])
+        bad.append(invalid_row(text.place, text.row + index, "%s: %s" % (where, sentence)))
+    if not kept:
+        return Repaired(None, bad, count)
+    batch = batch_of(frame, [text], [len(frame)])
+    batch.row = np.asarray(kept, dtype=np.int64) + text.row
+    return Repaired(batch, bad, count)
