@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from batchpoint.clock import Clock
 from batchpoint.control.references import asset_reference
@@ -20,6 +20,8 @@ from batchpoint.domain.upload import PREFIX
 from batchpoint.ledger.ledger import ANONYMOUS, Kind, Ledger, Record
 from batchpoint.storage.locate import path_of
 from batchpoint.storage.tree_store import TreeStore
+
+_Asset = TypeVar("_Asset", Model, Environment)
 
 
 class EnvironmentResolver(Protocol):
@@ -204,9 +206,7 @@ class Assets:
         found, tree = self._trees.open_tree(path, where=where)
         return found, tree, f"{PREFIX}{tree}/{found.name}"
 
-    def _register[Asset: (Model, Environment)](
-        self, kind: Kind, asset: Asset, content: str, *, reuse: bool
-    ) -> Asset:
+    def _register(self, kind: Kind, asset: _Asset, content: str, *, reuse: bool) -> _Asset:
         name = asset_name(asset.name) if asset.name is not None else ANONYMOUS
         version = asset_name(asset.version) if asset.version is not None else None
         if asset.name is None:

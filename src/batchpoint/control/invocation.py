@@ -32,13 +32,16 @@ class Invocations:
         clock: Clock,
         home: Path,
         wake: Callable[[], None],
+        *,
+        outputs: str | None = None,
     ) -> None:
-        """Record jobs in a ledger; without an output of their own they write below `home`."""
+        """Record jobs in a ledger; those without an output write below `outputs`, else `home`."""
         self._ledger = ledger
         self._registry = registry
         self._clock = clock
         self._home = home
         self._wake = wake
+        self._outputs = None if outputs is None else path_of(outputs, where="outputs")
 
     def invoke(self, endpoint: str, body: Invocation, idempotency_key: str | None = None) -> Job:
         """Resolve everything a job needs, check that its input is there, and record it.
@@ -89,10 +92,12 @@ class Invocations:
         settings = effective(deployment, body.overrides)
         check_instances(settings.instance_count, compute)
         source = checked_input(body.input)
-        if body.output is None:
-            output = default_output(self._home, name)
-        else:
+        if body.output is not None:
             output = path_of(body.output.uri, where="output.uri")
+        elif self._outputs is not None:
+            output = self._outputs / name / "score"
+        else:
+            output = default_output(self._home, name)
         _refuse_used_output(output, path_of(source.uri))
         return JobSpec(
             endpoint_name=endpoint,
@@ -102,6 +107,7 @@ class Invocations:
             environment=resolution.environment,
             compute=compute.name,
             idle_seconds=compute.idle_time_before_scale_down,
+            max_instances=compute.max_instances,
             settings=settings,
             input=source,
             output=JobOutput(uri=uri_of(output)),

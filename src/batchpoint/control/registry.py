@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from batchpoint.clock import Clock
 from batchpoint.control.assets import Assets, EnvironmentResolver
+from batchpoint.control.merge_patch import patched
 from batchpoint.control.references import compute_reference
 from batchpoint.control.scoring_script import check_scoring_script
 from batchpoint.control.scoring_settings import with_defaults
 from batchpoint.domain import limits
 from batchpoint.domain.compute import Compute
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint, EndpointDefaults
+from batchpoint.domain.endpoint import (
+    BatchDeployment,
+    BatchEndpoint,
+    CodeConfiguration,
+    EndpointDefaults,
+)
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
 from batchpoint.domain.job import ResolvedCode, ResolvedEnvironment, ResolvedModel
 from batchpoint.domain.model_shape import Noun
@@ -75,6 +81,16 @@ class Registry:
             self._save_endpoint(endpoint)
         return endpoint, known is None
 
+    def update_endpoint(self, name: str, patch: Mapping[str, object]) -> BatchEndpoint:
+        """Change fields of an endpoint by a JSON merge patch; the default switches atomically.
+
+        Raises: NotFound (`endpoint_not_found`, `deployment_not_found`); Invalid (`field_invalid`,
+        `field_unknown`).
+        """
+        with self._ledger.atomic():
+            changed = patched(self.get_endpoint(name), patch)
+            return self.put_endpoint(changed)[0]
+
     def get_endpoint(self, name: str) -> BatchEndpoint:
         """Return an endpoint. Raises: NotFound (`endpoint_not_found`)."""
         record = self._ledger.get_resource("endpoint", name)
@@ -122,31 +138,46 @@ class Registry:
         deployment = with_defaults(deployment)
         compute = self.get_compute(compute_reference(deployment.compute))
         check_instances(deployment.resources.instance_count or 1, compute)
+        code_configuration, code = self._code(deployment.code_configuration)
         model_reference, model = self._assets.resolve_model(deployment.model)
-        code = self._code(deployment, model)
+        if code is None and model.type != "mlflow_model":
+            raise Invalid(
+                "is needed: a model of type custom_model is scored by your own script; give code "
+                "and scoring_script, or register the model with type mlflow_model",
+                code="model_invalid",
+                where="code_configuration",
+            )
         environment_reference, environment = self._assets.resolve_environment(
             deployment.environment
         )
-        if environment is None and code is not None and model.type == "custom_model":
-            log("no environment is given: the running interpreter is used as it is")
         resolved = self._environments.resolve(Path(model.path), environment, log)
-        updates: dict[str, object] = {
-            "model": model_reference,
-            "environment": environment_reference,
-            "compute": compute.name,
-            "provisioning_state": "Succeeded",
-            "created_at": self._now(),
-        }
-        if code is not None and deployment.code_configuration is not None:
-            reference, _ = self._assets.resolve_code(
-                deployment.code_configuration.code, code.scoring_script
-            )
-            updates["code_configuration"] = deployment.code_configuration.model_copy(
-                update={"code": reference}
-            )
-        deployment = deployment.model_copy(update=updates)
+        deployment = deployment.model_copy(
+            update={
+                "model": model_reference,
+                "code_configuration": code_configuration,
+                "environment": environment_reference,
+                "compute": compute.name,
+                "provisioning_state": "Succeeded",
+                "created_at": self._now(),
+            }
+        )
         resolution = Resolution(model=model, code=code, environment=resolved)
         return self._save_deployment(deployment, resolution, set_default=set_default)
+
+    def update_deployment(
+        self, endpoint: str, name: str, patch: Mapping[str, object], log: Callable[[str], None]
+    ) -> BatchDeployment:
+        """Change fields of a deployment by a JSON merge patch; checked as when it is created.
+
+        Raises: as `put_deployment`.
+        """
+        stored = self.get_deployment(endpoint, name)
+        settings = patch.get("settings")
+        if isinstance(settings, dict) and "instance_count" in settings:
+            # Stored under resources, whichever of its two names it was given by.
+            count = stored.resources.model_copy(update={"instance_count": None})
+            stored = stored.model_copy(update={"resources": count})
+        return self.put_deployment(patched(stored, patch), log)[0]
 
     def get_deployment(self, endpoint: str, name: str) -> BatchDeployment:
         """Return a deployment.
@@ -232,6 +263,14 @@ class Registry:
             )
         return compute, known is None and compute.name != LOCAL
 
+    def update_compute(self, name: str, patch: Mapping[str, object]) -> Compute:
+        """Change fields of a compute by a JSON merge patch.
+
+        Raises: NotFound (`compute_not_found`); Invalid (`field_invalid`, `field_unknown`).
+        """
+        with self._ledger.atomic():
+            return self.put_compute(patched(self.get_compute(name), patch))[0]
+
     def get_compute(self, name: str) -> Compute:
         """Return a compute. Raises: NotFound (`compute_not_found`)."""
         record = self._ledger.get_resource("compute", name)
@@ -273,20 +312,14 @@ class Registry:
 
     # --- shared ----------------------------------------------------------------------------
 
-    def _code(self, deployment: BatchDeployment, model: ResolvedModel) -> ResolvedCode | None:
-        if deployment.code_configuration is None:
-            if model.type != "mlflow_model":
-                raise Invalid(
-                    "is needed: a model of type custom_model is scored by your own script; give "
-                    "code and scoring_script, or register the model with type mlflow_model",
-                    code="model_invalid",
-                    where="code_configuration",
-                )
-            return None
-        given = deployment.code_configuration
-        _, code = self._assets.resolve_code(given.code, given.scoring_script)
+    def _code(
+        self, given: CodeConfiguration | None
+    ) -> tuple[CodeConfiguration | None, ResolvedCode | None]:
+        if given is None:
+            return None, None
+        reference, code = self._assets.resolve_code(given.code, given.scoring_script)
         check_scoring_script(code)
-        return code
+        return given.model_copy(update={"code": reference}), code
 
     def _save_deployment(
         self, deployment: BatchDeployment, resolution: Resolution, *, set_default: bool

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import io
-import tokenize
 import warnings
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -55,7 +53,6 @@ def check_scoring_script(code: ResolvedCode) -> None:
 
 def _parse(source: bytes, script: str) -> ast.Module:
     try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(source, filename=script)
@@ -66,7 +63,7 @@ def _parse(source: bytes, script: str) -> ast.Module:
             code=_CODE,
             where=f"{script}:{error.lineno or 1}:{error.offset or 1}",
         ) from error
-    except (ValueError, RecursionError, MemoryError, LookupError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise Invalid(
             f"cannot be read as Python: {error}", code=_CODE, where=f"{script}:1:1"
         ) from error

@@ -48,6 +48,8 @@ class TreeStore:
 
         Raises: NotFound (`upload_not_found`).
         """
+        if self._has(tree):
+            return UploadStatus(hash=tree, reference=self._reference(tree), complete=True)
         return self._status(self._manifest(tree))
 
     def put_file(self, tree: str, path: str, chunks: Iterable[bytes], *, unique: str) -> None:

@@ -1,0 +1,167 @@
+"""Routes of endpoints and their deployments."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query, Request, Response
+
+from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
+from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.errors import Invalid
+
+Patch = Annotated[
+    dict[str, Any],
+    Body(description="A JSON merge patch (RFC 7396): fields to change; null resets a field."),
+]
+Force = Annotated[bool, Query(description="Delete it although it is in use.")]
+
+
+def named(body_name: str, path_name: str, where: str = "name") -> None:
+    """Refuse a body that names another thing than the path. Raises: Invalid (`field_invalid`)."""
+    if body_name != path_name:
+        raise Invalid(
+            f"the body says {body_name!r} and the path {path_name!r}; make them the same",
+            code="field_invalid",
+            where=where,
+        )
+
+
+def endpoint_routes(services: Services) -> APIRouter:
+    """Make the routes under /endpoints."""
+    router = APIRouter(prefix="/endpoints", tags=["endpoints"])
+    registry = services.registry
+
+    def shown(request: Request, endpoint: BatchEndpoint) -> BatchEndpoint:
+        """Add the address that only the API knows."""
+        if services.embedded:
+            return endpoint
+        base = (services.public_url or str(request.base_url)).rstrip("/")
+        return endpoint.model_copy(update={"scoring_uri": f"{base}/endpoints/{endpoint.name}/jobs"})
+
+    @router.get("", summary="List endpoints", responses=problems())
+    def list_endpoints(
+        request: Request, limit: Limit = LIMIT_DEFAULT, after: After = None
+    ) -> Page[BatchEndpoint]:
+        """List endpoints by name."""
+        found = registry.list_endpoints(limit, after)
+        return page([shown(request, e) for e in found], limit, lambda e: e.name)
+
+    @router.put(
+        "/{endpoint}",
+        summary="Create or update an endpoint",
+        responses={**problems(404), 201: {"description": "Created.", "model": BatchEndpoint}},
+    )
+    def put_endpoint(
+        endpoint: str, body: BatchEndpoint, request: Request, response: Response
+    ) -> BatchEndpoint:
+        """Create an endpoint, or replace what it says; without `defaults` the default stays."""
+        named(body.name, endpoint)
+        stored, new = registry.put_endpoint(body)
+        response.status_code = 201 if new else 200
+        return shown(request, stored)
+
+    @router.get("/{endpoint}", summary="Show an endpoint", responses=problems(404))
+    def get_endpoint(endpoint: str, request: Request) -> BatchEndpoint:
+        """Show an endpoint with its default deployment and scoring URI."""
+        return shown(request, registry.get_endpoint(endpoint))
+
+    @router.patch("/{endpoint}", summary="Change an endpoint", responses=problems(404))
+    def patch_endpoint(endpoint: str, patch: Patch, request: Request) -> BatchEndpoint:
+        """Change some fields, e.g. `{"defaults": {"deployment_name": "b"}}`; takes effect at once.
+
+        Jobs that run keep the deployment they were started with.
+        """
+        return shown(request, registry.update_endpoint(endpoint, {**patch, "name": endpoint}))
+
+    @router.delete(
+        "/{endpoint}",
+        summary="Delete an endpoint",
+        status_code=204,
+        responses=problems(404, 409),
+    )
+    def delete_endpoint(endpoint: str, force: Force = False) -> None:  # noqa: FBT002
+        """Delete an endpoint and its deployments; refused while its jobs run, unless forced."""
+        registry.delete_endpoint(endpoint, force=force)
+
+    _deployment_routes(router, services)
+    return router
+
+
+def _deployment_routes(router: APIRouter, services: Services) -> None:
+    registry = services.registry
+    tags: list[Any] = ["deployments"]
+
+    @router.get(
+        "/{endpoint}/deployments",
+        summary="List deployments",
+        tags=tags,
+        responses=problems(404),
+    )
+    def list_deployments(
+        endpoint: str, limit: Limit = LIMIT_DEFAULT, after: After = None
+    ) -> Page[BatchDeployment]:
+        """List the deployments of an endpoint by name."""
+        found = registry.list_deployments(endpoint, limit, after)
+        return page(found, limit, lambda d: d.name)
+
+    @router.put(
+        "/{endpoint}/deployments/{deployment}",
+        summary="Create or update a deployment",
+        tags=tags,
+        responses={
+            **problems(404, 409),
+            201: {"description": "Created.", "model": BatchDeployment},
+        },
+    )
+    def put_deployment(
+        endpoint: str,
+        deployment: str,
+        body: BatchDeployment,
+        response: Response,
+        *,
+        set_default: Annotated[
+            bool, Query(description="Make it the endpoint's default as well.")
+        ] = False,
+    ) -> BatchDeployment:
+        """Check model, script, settings and environment, build the environment, and record all.
+
+        Takes as long as the environment takes to build; the answer comes when jobs can be started.
+        """
+        named(body.name, deployment)
+        named(body.endpoint_name, endpoint, "endpoint_name")
+        stored, new = registry.put_deployment(body, services.log, set_default=set_default)
+        response.status_code = 201 if new else 200
+        return stored
+
+    @router.get(
+        "/{endpoint}/deployments/{deployment}",
+        summary="Show a deployment",
+        tags=tags,
+        responses=problems(404),
+    )
+    def get_deployment(endpoint: str, deployment: str) -> BatchDeployment:
+        """Show a deployment with the server's defaults filled in."""
+        return registry.get_deployment(endpoint, deployment)
+
+    @router.patch(
+        "/{endpoint}/deployments/{deployment}",
+        summary="Change a deployment",
+        tags=tags,
+        responses=problems(404, 409),
+    )
+    def patch_deployment(endpoint: str, deployment: str, patch: Patch) -> BatchDeployment:
+        """Change some fields; everything is checked as when it was created."""
+        fixed = {**patch, "name": deployment, "endpoint_name": endpoint}
+        return registry.update_deployment(endpoint, deployment, fixed, services.log)
+
+    @router.delete(
+        "/{endpoint}/deployments/{deployment}",
+        summary="Delete a deployment",
+        tags=tags,
+        status_code=204,
+        responses=problems(404, 409),
+    )
+    def delete_deployment(endpoint: str, deployment: str, force: Force = False) -> None:  # noqa: FBT002
+        """Delete a deployment; the default or one whose jobs run is refused, unless forced."""
+        registry.delete_deployment(endpoint, deployment, force=force)

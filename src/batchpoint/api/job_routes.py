@@ -1,0 +1,156 @@
+"""Routes of jobs: show, wait, cancel, and read what they left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import FileResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
+from batchpoint.control.job_files import JobFiles, StoredFile, read_from
+from batchpoint.control.results_head import ResultsHead, head
+from batchpoint.domain import limits
+from batchpoint.domain.errors import NotFound
+from batchpoint.domain.job import TERMINAL_STATES, Job
+
+POLL_SECONDS = 0.02
+_BYTES = "application/octet-stream"
+_LINES = "application/x-ndjson"
+
+
+def job_routes(services: Services) -> APIRouter:
+    """Make the routes under /jobs."""
+    router = APIRouter(prefix="/jobs", tags=["jobs"])
+    ledger, clock = services.ledger, services.clock
+
+    @router.get("", summary="List jobs", responses=problems(404))
+    def list_jobs(
+        limit: Limit = LIMIT_DEFAULT,
+        after: After = None,
+        endpoint: Annotated[str | None, Query(description="Only of this endpoint.")] = None,
+        deployment: Annotated[str | None, Query(description="Only of this deployment.")] = None,
+    ) -> Page[Job]:
+        """List jobs, newest first."""
+        found = ledger.list_jobs(endpoint, deployment, limit=limit, after=after)
+        return page(found, limit, lambda job: job.name)
+
+    @router.get("/{job}", summary="Show a job, or wait for it to change", responses=problems(404))
+    async def get_job(
+        job: str,
+        wait_seconds: Annotated[
+            float,
+            Query(
+                ge=0,
+                le=limits.LONG_POLL_SECONDS_MAX,
+                description="Answer at the latest after so long; 0: at once.",
+            ),
+        ] = 0,
+        after_version: Annotated[
+            int, Query(ge=-1, description="Wait until `version` is greater than this.")
+        ] = -1,
+    ) -> Job:
+        """Show a job; with `wait_seconds` and `after_version`, as soon as it has changed.
+
+        A job that has ended is shown at once.
+        """
+        give_up = clock.monotonic() + wait_seconds
+        found = await run_in_threadpool(ledger.get_job, job)
+        while (
+            found.version <= after_version
+            and found.status.state not in TERMINAL_STATES
+            and clock.monotonic() < give_up
+        ):
+            await asyncio.sleep(POLL_SECONDS)
+            # Not in a thread: reading one number takes less time than changing threads.
+            if ledger.job_version(job) > after_version:
+                found = await run_in_threadpool(ledger.get_job, job)
+        return found
+
+    @router.post("/{job}/cancel", summary="Cancel a job", responses=problems(404))
+    def cancel_job(job: str) -> Job:
+        """Ask for a job to be stopped; one that has ended stays as it is."""
+        return services.invocations.cancel(job)
+
+    _file_routes(router, services)
+    return router
+
+
+def _file_routes(router: APIRouter, services: Services) -> None:
+    ledger, files = services.ledger, JobFiles(services.home)
+
+    @router.get(
+        "/{job}/failed-items",
+        summary="Stream the failed items",
+        response_class=StreamingResponse,
+        responses={**problems(404, 409), 200: {"content": {_LINES: {}}}},
+    )
+    def failed_items(job: str) -> StreamingResponse:
+        """Stream what failed for good: one JSON object per line, in input order."""
+        return _stream(files.failed_items(ledger.get_job(job)), _LINES)
+
+    @router.get("/{job}/logs", summary="List logs", responses=problems(404))
+    def list_logs(job: str, limit: Limit = LIMIT_DEFAULT, after: After = None) -> Page[StoredFile]:
+        """List the logs of a job: `job.log` is ours, `user/` is what user code printed."""
+        found = files.list_logs(ledger.get_job(job), limit, after)
+        return page(found, limit, lambda file: file.path)
+
+    @router.get(
+        "/{job}/logs/{path:path}",
+        summary="Stream a log",
+        response_class=StreamingResponse,
+        responses={**problems(404), 200: {"content": {"text/plain": {}}}},
+    )
+    def get_log(
+        job: str,
+        path: str,
+        offset: Annotated[int, Query(ge=0, description="Begin at this byte.")] = 0,
+    ) -> StreamingResponse:
+        """Stream a log from a byte on; to follow it, ask again from where it ended."""
+        found = files.log(ledger.get_job(job), path)
+        return _stream(read_from(found, offset), "text/plain; charset=utf-8")
+
+    @router.get("/{job}/outputs/score", summary="List results", responses=problems(404, 409))
+    def list_results(
+        job: str, limit: Limit = LIMIT_DEFAULT, after: After = None
+    ) -> Page[StoredFile]:
+        """List the files of a completed job's output."""
+        found = files.list_results(ledger.get_job(job), limit, after)
+        return page(found, limit, lambda file: file.path)
+
+    @router.get(
+        "/{job}/outputs/score/{path:path}",
+        summary="Download a result file",
+        response_class=FileResponse,
+        responses={
+            **problems(404, 409, 416),
+            200: {"content": {_BYTES: {}}},
+            206: {"description": "The range that was asked for.", "content": {_BYTES: {}}},
+        },
+    )
+    def get_result(job: str, path: str) -> FileResponse:
+        """Download one file of the output, whole or a range of it."""
+        found = files.result(ledger.get_job(job), path)
+        return FileResponse(found, media_type=_BYTES, filename=found.name)
+
+    @router.get("/{job}/head", summary="Show the first predictions", responses=problems(404, 409))
+    def get_head(
+        job: str,
+        rows: Annotated[int, Query(ge=1, le=limits.HEAD_ROWS_MAX, description="How many.")] = 10,
+    ) -> ResultsHead:
+        """Show the first rows of the predictions as columns and rows."""
+        found = ledger.get_job(job)
+        if found.spec.settings.output_action == "summary_only":
+            raise NotFound(
+                f"job {job!r} writes no predictions file (output_action is summary_only); "
+                "download what the script wrote",
+                code="output_not_found",
+            )
+        return head(files.result(found, found.spec.settings.output_file_name), found, rows)
+
+
+def _stream(chunks: Iterator[bytes], media_type: str) -> StreamingResponse:
+    return StreamingResponse(chunks, media_type=media_type)

@@ -1,0 +1,163 @@
+"""Errors on the wire: every code has a status and leaves as a problem document (RFC 9457)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from batchpoint.domain.errors import (
+    CODES,
+    BatchpointError,
+    Conflict,
+    Denied,
+    Invalid,
+    JobFailed,
+    NotFound,
+    Unavailable,
+)
+from batchpoint.telemetry import log_of
+
+MEDIA_TYPE = "application/problem+json"
+
+# Looked up from the top; the last line makes the map total.
+STATUS_OF_FAMILY: tuple[tuple[type[BatchpointError], int], ...] = (
+    (Invalid, 400),
+    (NotFound, 404),
+    (Conflict, 409),
+    (Denied, 403),
+    (Unavailable, 503),
+    (JobFailed, 409),
+    (BatchpointError, 500),
+)
+STATUS_OF_CODE = {"storage_full": 507}
+
+_FINDINGS_MAX = 20
+
+
+class Problem(BaseModel):
+    """A problem document: `code` is stable, `detail` is one sentence for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    where: str | None = None
+    retryable: bool = False
+
+
+def status_of(code: str) -> int:
+    """Return the HTTP status of an error code."""
+    if code in STATUS_OF_CODE:
+        return STATUS_OF_CODE[code]
+    family = CODES.get(code, BatchpointError)
+    return next(status for ancestor, status in STATUS_OF_FAMILY if issubclass(family, ancestor))
+
+
+def problem_of(error: BatchpointError) -> Problem:
+    """Describe an error for the wire."""
+    return Problem(
+        type=f"urn:batchpoint:error:{error.code}",
+        title=error.code.replace("_", " ").capitalize(),
+        status=status_of(error.code),
+        detail=error.message,
+        code=error.code,
+        where=error.where,
+        retryable=error.retryable,
+    )
+
+
+def response_of(error: BatchpointError) -> JSONResponse:
+    """Turn an error into a response."""
+    problem = problem_of(error)
+    return JSONResponse(problem.model_dump(), problem.status, media_type=MEDIA_TYPE)
+
+
+def invalid_fields(found: list[Any]) -> Invalid:
+    """Turn what pydantic found into one error that names every field."""
+    sentences: list[str] = []
+    for finding in found[:_FINDINGS_MAX]:
+        place = ".".join(str(step) for step in finding["loc"] if step != "body") or "body"
+        if finding["type"] == "extra_forbidden":
+            sentences.append(f"{place}: unknown field; remove it or check its spelling")
+        else:
+            message = str(finding["msg"]).removeprefix("Value error, ")
+            sentences.append(f"{place}: {message[:1].lower()}{message[1:]}")
+    if len(found) > _FINDINGS_MAX:
+        sentences.append(f"and {len(found) - _FINDINGS_MAX} more")
+    only_unknown = all(finding["type"] == "extra_forbidden" for finding in found)
+    first = [str(step) for step in found[0]["loc"] if step != "body"] if found else []
+    single = len(sentences) == 1
+    return Invalid(
+        sentences[0].partition(": ")[2] if single else "; ".join(sentences),
+        code="field_unknown" if only_unknown and found else "field_invalid",
+        where=".".join(first) or "body" if single else None,
+    )
+
+
+class Bulkhead:
+    """Keeps an error that nobody foresaw from reaching the server: logged here, a 500 outside."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an ASGI app."""
+        self._app = app
+        self._log = log_of("api")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request and answer for whatever goes wrong."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def sent(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        except Exception:
+            self._log.exception("request failed", method=scope["method"], path=scope["path"])
+            if started:
+                # Half an answer must not look like a whole one.
+                raise
+            answer = response_of(
+                BatchpointError("batchpoint itself failed; its log says more, please report it")
+            )
+            await answer(scope, receive, send)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of an app leave as a problem document."""
+
+    def ours(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, BatchpointError)
+        return response_of(error)
+
+    def fields(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError | ValidationError)
+        return response_of(invalid_fields(list(error.errors())))
+
+    def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        place = f"{request.method} {request.url.path}"
+        family = NotFound if error.status_code == 404 else Invalid
+        problem = problem_of(
+            family(f"{place}: {error.detail}; /docs lists what there is")
+        ).model_copy(update={"status": error.status_code})
+        return JSONResponse(
+            problem.model_dump(), error.status_code, error.headers, media_type=MEDIA_TYPE
+        )
+
+    app.add_exception_handler(BatchpointError, ours)
+    app.add_exception_handler(RequestValidationError, fields)
+    app.add_exception_handler(ValidationError, fields)
+    app.add_exception_handler(HTTPException, http)
+    app.add_middleware(Bulkhead)

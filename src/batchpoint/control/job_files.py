@@ -1,0 +1,156 @@
+"""What a job leaves in storage, as callers see it: logs, results, failed items."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+from batchpoint.domain import limits
+from batchpoint.domain.errors import BatchpointError, Conflict, NotFound
+from batchpoint.domain.job import TERMINAL_STATES, Job, JobState
+from batchpoint.domain.model_shape import Noun
+from batchpoint.formats.durable import storage_error
+from batchpoint.formats.layout import FAILED_ITEMS, job_folder
+from batchpoint.storage.locate import path_of
+
+_CHUNK_BYTES = 256 * 1024
+
+
+class StoredFile(Noun):
+    """One file of a job: its path below the logs or the results, and its size in bytes."""
+
+    path: str
+    size: int
+    modified_at: datetime
+
+
+class JobFiles:
+    """Reads the files of jobs whose folders lie below `home`."""
+
+    def __init__(self, home: Path) -> None:
+        """Nothing is read yet."""
+        self._home = home
+
+    def list_logs(self, job: Job, limit: int, after: str | None) -> list[StoredFile]:
+        """List a job's logs by path; none while it has not begun."""
+        return _listed(job_folder(self._home, job.name).logs, limit, after)
+
+    def log(self, job: Job, path: str) -> Path:
+        """Return the path of one log. Raises: NotFound (`output_not_found`)."""
+        return _inside(job_folder(self._home, job.name).logs, path, f"job {job.name!r} has no log")
+
+    def list_results(self, job: Job, limit: int, after: str | None) -> list[StoredFile]:
+        """List the files of a completed job's output by path.
+
+        Raises: Conflict (`job_not_finished`); NotFound (`output_not_found`).
+        """
+        return _listed(self.results(job), limit, after)
+
+    def result(self, job: Job, path: str) -> Path:
+        """Return the path of one result file. Raises: as `list_results`."""
+        return _inside(self.results(job), path, f"the output of job {job.name!r} has no file")
+
+    def results(self, job: Job) -> Path:
+        """Return the folder of a completed job's output. Raises: as `list_results`."""
+        state = job.status.state
+        if state not in TERMINAL_STATES:
+            raise Conflict(
+                f"job {job.name!r} is {state} and its output appears when it is complete; wait for "
+                "it to end",
+                code="job_not_finished",
+            )
+        folder = path_of(job.status.output_uri or job.spec.output.uri)
+        if state is not JobState.COMPLETED:
+            raise NotFound(
+                f"job {job.name!r} ended {state} and left no output; `batchpoint job show` tells "
+                "why",
+                code="output_not_found",
+            )
+        if not folder.is_dir():
+            raise NotFound(
+                f"the output of job {job.name!r} is no longer at {folder}; it was moved or deleted",
+                code="output_not_found",
+            )
+        return folder
+
+    def failed_items(self, job: Job) -> Iterator[bytes]:
+        """Yield the failed items of a completed job, JSON lines in chunks of any size.
+
+        Raises: as `list_results`.
+        """
+        path = self.results(job) / FAILED_ITEMS
+        return read_from(path, 0) if path.is_file() else iter(())
+
+
+def read_from(path: Path, offset: int) -> Iterator[bytes]:
+    """Yield the bytes of a file from `offset` to the end that it has now.
+
+    The file is opened before this returns. Raises: Unavailable (`storage_unavailable`).
+    """
+    try:
+        file = path.open("rb")
+        file.seek(offset)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+    def chunks() -> Iterator[bytes]:
+        with file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+
+    return chunks()
+
+
+def _listed(root: Path, limit: int, after: str | None) -> list[StoredFile]:
+    found = (name for name in _names(root, "") if after is None or name > after)
+    files: list[StoredFile] = []
+    for name in islice(found, limit):
+        try:
+            state = (root / name).stat()
+        except FileNotFoundError:
+            continue
+        files.append(
+            StoredFile(
+                path=name,
+                size=state.st_size,
+                modified_at=datetime.fromtimestamp(state.st_mtime, UTC),
+            )
+        )
+    return files
+
+
+def _names(root: Path, below: str) -> Iterator[str]:
+    """Yield paths of regular files in order of the whole path, a folder at a time in memory."""
+    try:
+        entries = sorted(
+            (entry.name + "/" if stat.S_ISDIR(entry.lstat().st_mode) else entry.name)
+            for entry in (root / below).iterdir()
+        )
+    except FileNotFoundError:
+        return
+    for name in entries:
+        if name.endswith("/"):
+            yield from _names(root, below + name)
+        elif (root / below / name).is_file() and not (root / below / name).is_symlink():
+            yield below + name
+
+
+def _inside(root: Path, path: str, otherwise: str) -> Path:
+    missing = NotFound(f"{otherwise} {path!r}", code="output_not_found")
+    return checked_inside(root, path, missing)
+
+
+def checked_inside(root: Path, path: str, missing: BatchpointError) -> Path:
+    """Return a regular file below `root`; anything else, links outside included, is missing."""
+    if "\0" in path or len(path) > limits.TREE_PATH_BYTES_MAX:
+        raise missing
+    try:
+        place = (root / path).resolve(strict=True)
+        if place.is_relative_to(root.resolve(strict=True)) and place.is_file():
+            return place
+    except (OSError, RuntimeError):
+        pass
+    raise missing
