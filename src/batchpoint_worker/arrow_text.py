@@ -185,6 +185,8 @@ def _texts(column: Any) -> Any:
             return compute.fill_null(array.cast(pa.string()), "")
         if types.is_float32(kind) or types.is_float64(kind):
             return _float_texts(array)
+        if types.is_dictionary(kind) and not array.null_count and not array.dictionary.null_count:
+            return _quoted(array.dictionary.cast(pa.string())).take(array.indices)
         if types.is_string(kind) or types.is_large_string(kind):
             return _quoted(compute.fill_null(array.cast(pa.string()), ""))
     texts = pa.array(column.texts(), pa.string())

@@ -9,7 +9,7 @@ import select
 import signal
 import socket
 import sys
-from typing import Dict, List, Optional
+from typing import Dict, List
 
 from batchpoint_worker import lifeline, protocol, surroundings
 from batchpoint_worker.loop import Pipes, Worker
@@ -27,7 +27,8 @@ class ForkingWorker(Worker):
 
     def __init__(self, pipes: Pipes, control: int) -> None:
         super().__init__(pipes)
-        self._control: Optional[socket.socket] = socket.socket(fileno=control)
+        self._control = socket.socket(fileno=control)
+        self._may_fork = True
         self._children: Dict[int, int] = {}
         self._wake: List[int] = []
         self._orders["fork"] = self.fork
@@ -46,22 +47,20 @@ class ForkingWorker(Worker):
 
     def forkable(self, info: Info) -> bool:
         """Tell whether a fork of this process is safe and wanted."""
-        return info.forkable and self._control is not None and single_threaded()
+        return info.forkable and self._may_fork and single_threaded()
 
     def run(self, header: Header) -> None:
         """Score by itself: from now on there is no forking any more."""
-        if self._control is not None:
-            self._stop_forking()
+        self._stop_forking()
         super().run(header)
 
     def wait(self) -> None:
         """Wait for an order; meanwhile, reap children that have ended."""
-        if self._control is None:
+        if not self._wake:
             return
-        wanted = [self.pipes.read, *self._wake[:1]]
         while True:
-            ready = select.select(wanted, [], [])[0]
-            if self._wake and self._wake[0] in ready:
+            ready = select.select([self.pipes.read, self._wake[0]], [], [])[0]
+            if self._wake[0] in ready:
                 os.read(self._wake[0], 4096)
                 self._reap()
             if self.pipes.read in ready:
@@ -70,13 +69,11 @@ class ForkingWorker(Worker):
     def fork(self, header: Header) -> None:
         """Fork a worker for a slot onto the file descriptors that came on the control socket."""
         slot = header["slot"]
-        if self._control is None:
-            raise protocol.ProtocolError("this worker cannot be forked")
         descriptors = _received(self._control)
-        if not single_threaded():
+        if not self._may_fork or not single_threaded():
             for fd in descriptors:
                 os.close(fd)
-            message = "the model's process has threads by now and can no longer be forked"
+            message = "this process has threads, or has scored by itself, and cannot be forked"
             error = {"origin": "batchpoint", "type": "not_forkable", "message": message}
             self.outbox.send({"op": "op_failed", "slot": slot, "error": error})
             return
@@ -124,8 +121,7 @@ class ForkingWorker(Worker):
         for fd in (*self.pipes, *self._wake):
             if fd >= 0:
                 os.close(fd)
-        if self._control is not None:
-            self._control.close()
+        self._control.close()
         self.status.close()
         self.outbox = Outbox(-1)
 
@@ -142,10 +138,9 @@ class ForkingWorker(Worker):
                 self.outbox.send({"op": "exited", "slot": slot, "pid": pid, "status": code})
 
     def _stop_forking(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        lifeline.watch(self.pipes.read)
+        if self._may_fork:
+            self._may_fork = False
+            lifeline.watch(self.pipes.read)
 
 
 def single_threaded() -> bool:

@@ -101,7 +101,7 @@ def _still_open(folder: str) -> List[str]:
             continue
         if path.startswith(prefix):
             warnings.append(
-                "%s was still open when run() returned; close files there, or lines are lost"
+                "%s was still open when user code returned; close files there, or lines are lost"
                 % path[len(prefix) :]
             )
     return warnings

@@ -62,6 +62,7 @@ class Driver(Ends):
         folder: Path,
         *,
         python: str = sys.executable,
+        main: Path = MAIN,
         control: bool = False,
         lifeline: bool = True,
         environment: dict[str, str] | None = None,
@@ -69,6 +70,7 @@ class Driver(Ends):
         super().__init__()
         self.folder = folder
         self.code = folder / "code"
+        self.loaded: protocol.Header = {}
         self.output = folder / "output"
         self.work = folder / "work"
         for path in (self.code, self.output, self.work):
@@ -85,7 +87,7 @@ class Driver(Ends):
             passed.append(far.fileno())
         with (folder / "log.txt").open("wb") as log:
             self.process = subprocess.Popen(
-                [python, "-u", str(MAIN), *map(str, arguments)],
+                [python, "-u", str(main), *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -145,6 +147,12 @@ class Driver(Ends):
 
     def fork(self, slot: int) -> "Fork":
         """Have the worker fork itself for a slot."""
+        fork = self.ask_fork(slot)
+        assert fork is not None
+        return fork
+
+    def ask_fork(self, slot: int) -> "Fork | None":
+        """Ask the worker to fork itself; None when it refuses."""
         fork = Fork(self.folder / f"fork-{slot}.txt")
         with fork.log_path.open("wb") as log:
             fds = array.array("i", [*fork.theirs(), log.fileno(), log.fileno()])
@@ -152,8 +160,11 @@ class Driver(Ends):
         self.send("fork", slot=slot)
         fork.close_theirs()
         header, _ = self.receive()
-        assert header["op"] == "forked", header
         assert header["slot"] == slot
+        if header["op"] == "op_failed":
+            assert header["error"]["type"] == "not_forkable"
+            fork.end()
+            return None
         fork.pid = header["pid"]
         return fork
 
