@@ -6,23 +6,13 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
 from typing import cast
 
 from pydantic import BaseModel
 
+from batchpoint.cli.output_forms import OutputForm
 from batchpoint.cli.text_tables import one_line, table
 from batchpoint.domain.errors import Invalid
-
-
-class OutputForm(StrEnum):
-    """Values of `-o`; without it people get text."""
-
-    JSON = "json"
-    YAML = "yaml"
-    TABLE = "table"
-    TSV = "tsv"
-    NONE = "none"
 
 
 def terminal_width() -> int:

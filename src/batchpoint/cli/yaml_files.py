@@ -22,7 +22,7 @@ from batchpoint.cli.asset_references import (
     is_uri,
     local_path,
 )
-from batchpoint.cli.yaml_fields import FieldErrors, Problem, refused, type_problem, validated
+from batchpoint.cli.yaml_fields import FieldErrors, Problem, refused, validated
 from batchpoint.cli.yaml_overrides import apply_flags, apply_sets
 from batchpoint.cli.yaml_tree import (
     ListNode,
@@ -356,10 +356,7 @@ def _code(source: Source) -> None:
     node, script = code.items.get("code"), code.items.get("scoring_script")
     name = "code_configuration.code"
     if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
-        if node is not None:
-            source.problems.append(type_problem(node.mark, name, "the path of a folder", node))
-            code.take("code")
-        return
+        return  # said by the validation of the noun
     if node.value.startswith("upload:"):
         return
     if is_reference(node.value) or is_uri(node.value):

@@ -122,15 +122,17 @@ def read_bounded(path: Path, shown_as: str | None = None) -> str:
     """
     name = shown_as or str(path)
     try:
-        if not path.is_file():
-            kind = "is a folder" if path.is_dir() else "does not exist or is not a regular file"
-            raise yaml_error(name, f"{kind}: expected the path of a YAML file")
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except ValueError:  # a NUL in it
+        is_file = is_folder = False
+    if not is_file:  # a pipe or a device would be read for ever
+        kind = "is a folder" if is_folder else "does not exist or is not a regular file"
+        raise yaml_error(name, f"{kind}: expected the path of a YAML file")
+    try:
         with path.open("rb") as file:
             data = file.read(limits.YAML_BYTES_MAX + 1)
     except OSError as error:
         raise yaml_error(name, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise yaml_error(name, "is not a path: expected the path of a YAML file") from error
     if len(data) > limits.YAML_BYTES_MAX:
         raise yaml_error(name, f"is larger than {limits.YAML_BYTES_MAX:,} bytes; split or trim it")
     try:
