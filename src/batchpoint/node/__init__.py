@@ -1,0 +1,1 @@
+"""The agent on a node: feeds and guards the scoring workers of one machine or instance."""

@@ -1,0 +1,339 @@
+"""The node agent: one process per node that serves one job's runner at a time.
+
+It listens on a unix socket. When the runner goes, user code of its job is killed and what was not
+reported is deleted; loaded workers stay warm. When the supervisor goes (end of file on the
+lifeline), everything ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import os
+import select
+import shutil
+import signal
+import socket
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from batchpoint.core.messages import AttemptError, TaskResult
+from batchpoint.domain.errors import BatchpointError, Conflict
+from batchpoint.node import wire
+from batchpoint.node.exit_words import WorkerEnd
+from batchpoint.node.job_run import JobRun
+from batchpoint.node.side_work import SideWork
+from batchpoint.node.slot import Slot
+from batchpoint.node.worker_messages import Body, Header
+from batchpoint.node.worker_pool import WorkerPool
+from batchpoint.node.worker_process import WorkerProcess
+
+_TICK_SECONDS = 0.1
+_TICKS_PER_HEARTBEAT = 5
+
+
+class RunnerLink(asyncio.Protocol):
+    """The agent's end of the connection to a runner."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._buffer = wire.MessageBuffer()
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._agent.runner_came(self)
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._buffer.feed(data):
+            self._agent.runner_said(self, message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self._agent.runner_went(self)
+
+    def send(self, message: wire.Message) -> None:
+        """Send a message; to a runner that is gone it does nothing."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(wire.encode(message))
+
+    def gone(self) -> bool:
+        """Whether the runner has hung up, although its end of file was not read yet."""
+        if self.transport is None or self.transport.is_closing():
+            return True
+        found: socket.socket = self.transport.get_extra_info("socket")
+        poll = select.poll()
+        poll.register(found.fileno(), 0)
+        return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
+
+    def close(self) -> None:
+        """Hang up."""
+        if self.transport is not None:
+            self.transport.close()
+
+
+class Agent:
+    """Serves runners on one node; a `PoolListener`."""
+
+    def __init__(self, node: str, scratch: Path) -> None:
+        """Workers get their folders below `scratch`; nothing runs before a runner opens a job."""
+        self._node = node
+        self._scratch = scratch
+        self._pool = WorkerPool(node, scratch, self)
+        self._ids = count(1)
+        self._runner: RunnerLink | None = None
+        self._job: JobRun | None = None
+        self._side: SideWork | None = None
+        self._ready_told = False
+        self._ending: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+
+    async def run(self, listening: socket.socket, lifeline_fd: int) -> None:
+        """Serve until SIGTERM or until the lifeline ends; then no worker is left."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_reader(lifeline_fd, self._lifeline_readable, lifeline_fd)
+        server = await loop.create_unix_server(lambda: RunnerLink(self), sock=listening)
+        ticking = loop.create_task(self._tick())
+        try:
+            await self._stop.wait()
+        finally:
+            ticking.cancel()
+            server.close()
+            if self._runner is not None:
+                self._runner.close()
+            await self._end_job()
+            await self._pool.close()
+
+    def _lifeline_readable(self, fd: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            if os.read(fd, 64):
+                return
+            asyncio.get_running_loop().remove_reader(fd)
+            self._pool.kill_all()
+            self._stop.set()
+
+    # --- the runner -----------------------------------------------------------------------------
+
+    def runner_came(self, link: RunnerLink) -> None:
+        """Take a connection, unless another runner is being served."""
+        if self._runner is not None:
+            if not self._runner.gone():
+                link.send({"op": "refused", "message": f"node {self._node} serves another runner"})
+                link.close()
+                return
+            self.runner_went(self._runner)
+        self._runner = link
+
+    def runner_went(self, link: RunnerLink) -> None:
+        """The runner is gone: so is its job."""
+        if link is self._runner:
+            self._runner = None
+            if self._job is not None:
+                self._go(self._end_job())
+
+    def runner_said(self, link: RunnerLink, message: wire.Message) -> None:
+        """Take a message of the runner that is served."""
+        if link is not self._runner:
+            return
+        if message["op"] == "assign":
+            if self._job is not None:
+                self._job.assign(wire.work_from_json(message["work"]))
+        else:
+            self._go(self._answer(link, message))
+
+    async def _answer(self, link: RunnerLink, message: wire.Message) -> None:
+        try:
+            value = await self._do(link, message)
+        except BatchpointError as error:
+            told = {"code": error.code, "message": error.message}
+            link.send({"op": "answer", "id": message["id"], "error": told})
+        except Exception as error:
+            # Bulkhead: whoever asked must not wait for ever for an error of ours.
+            told = {"code": "internal_error", "message": f"{type(error).__name__}: {error}"}
+            link.send({"op": "answer", "id": message["id"], "error": told})
+            raise
+        else:
+            link.send({"op": "answer", "id": message["id"], "value": value})
+
+    async def _do(self, link: RunnerLink, message: wire.Message) -> Any:
+        op = message["op"]
+        if op == "open":
+            await self._open(link, wire.order_from_json(message["order"]))
+        elif op == "close":
+            await self._end_job()
+        elif self._job is None or self._side is None:
+            raise Conflict(f"node {self._node} has no job open")
+        elif op == "abort":
+            await self._job.abort()
+        elif op == "index":
+            [whole] = wire.slices_from_json([message["slice"]])
+            return wire.slices_to_json(await self._side.index(whole, message["target_bytes"]))
+        elif op == "assemble":
+            return await self._side.assemble(message["request"])
+        return None
+
+    async def _open(self, link: RunnerLink, order: wire.NodeOrder) -> None:
+        if self._ending is not None:
+            await self._ending  # the job of a runner that has just gone
+        if self._job is not None:
+            raise Conflict(f"node {self._node} has job {self._job.order.job} open")
+        if link is not self._runner:
+            raise Conflict(f"node {self._node} serves another runner")
+        try:
+            self._job = JobRun(order, self._pool, self._scratch, self._ids, self._report)
+            self._side = SideWork(order, self._scratch)
+            self._ready_told = False
+            self._pool.open(order)
+        except OSError as error:
+            raise BatchpointError(
+                f"node {self._node} cannot write its folders: {error}", code="storage_unavailable"
+            ) from error
+        self._tell_ready()
+
+    async def _end_job(self) -> None:
+        """End the job that is open, once; whoever calls meanwhile waits for it."""
+        if self._ending is None:
+            self._ending = asyncio.get_running_loop().create_task(self._end_job_once())
+        await self._ending
+
+    async def _end_job_once(self) -> None:
+        job, side = self._job, self._side
+        try:
+            if job is not None:
+                self._job = None
+                await job.close()
+            if side is not None:
+                self._side = None
+                await side.close()
+            self._pool.close_job()
+        finally:
+            self._ending = None
+
+    # --- telling the runner -----------------------------------------------------------------------
+
+    def _send(self, message: wire.Message) -> None:
+        if self._runner is not None:
+            self._runner.send(message)
+
+    def _report(self, part: str | None, results: list[TaskResult]) -> None:
+        self._send({"op": "reported", "part": part, "results": wire.results_to_json(results)})
+
+    def _tell_ready(self) -> None:
+        if not self._ready_told and self._job is not None and self._pool.ready:
+            self._ready_told = True
+            self._send({"op": "ready", "slots": self._job.order.slots})
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        for turn in count():
+            await asyncio.sleep(_TICK_SECONDS)
+            job = self._job
+            if job is None:
+                continue
+            job.tick(loop.time())
+            if turn % _TICKS_PER_HEARTBEAT == 0:
+                self._send(
+                    {
+                        "op": "heartbeat",
+                        "phase": job.phase,
+                        "workers": len(self._pool.ready),
+                        "rows": job.flow.rows,
+                        "items": job.flow.items,
+                        "warning": job.warning(),
+                    }
+                )
+
+    def _go(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- PoolListener -------------------------------------------------------------------------
+
+    def slot_ready(self, slot: Slot) -> None:
+        self._tell_ready()
+        if self._job is not None:
+            self._job.slot_ready(slot)
+
+    def slot_said(self, slot: Slot, header: Header, body: Body) -> None:
+        if self._job is not None:
+            self._job.slot_said(slot, header, body)
+
+    def slot_ended(self, slot: Slot, worker: WorkerProcess, end: WorkerEnd) -> None:
+        if self._job is not None:
+            self._job.slot_ended(slot, worker, end)
+
+    def load_failed(self, error: AttemptError) -> None:
+        self._send({"op": "worker_failed", "error": list(error)})
+
+
+def scratch_of(socket_path: Path) -> Path:
+    """The folder in which the agent that listens on `socket_path` keeps its temporary files."""
+    return socket_path.with_suffix(".work")
+
+
+def sweep(socket_path: Path) -> bool:
+    """Remove what a killed agent left behind; False: an agent lives there."""
+    scratch = scratch_of(socket_path)
+    try:
+        fd = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        socket_path.unlink(missing_ok=True)
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(scratch, ignore_errors=True)
+        socket_path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def agent_main(socket_path: Path, lifeline_fd: int, node: str) -> None:
+    """Be the agent of `node` until SIGTERM or the end of the lifeline; the process ends with it.
+
+    Raises:
+        Conflict: another agent listens on `socket_path`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.set_blocking(lifeline_fd, False)
+    if not sweep(socket_path):
+        raise Conflict(f"another agent listens on {socket_path}")
+    scratch = scratch_of(socket_path)
+    scratch.mkdir(parents=True, mode=0o700)
+    guard = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(guard, fcntl.LOCK_EX)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o077)
+    listening.bind(str(socket_path))
+    os.umask(mask)
+    listening.listen()
+    try:
+        asyncio.run(Agent(node, scratch).run(listening, lifeline_fd))
+    finally:
+        listening.close()
+        socket_path.unlink(missing_ok=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(guard)
+
+
+def main() -> None:
+    """Run an agent from the command line: for tests, and for engines without a zygote."""
+    parser = argparse.ArgumentParser(prog="batchpoint.node.agent")
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--lifeline-fd", type=int, required=True)
+    parser.add_argument("--node", required=True)
+    arguments = parser.parse_args()
+    agent_main(arguments.socket, arguments.lifeline_fd, arguments.node)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,469 @@
+"""One job on one node: hands tasks to slots and takes back results, deaths and timeouts."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import signal
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from batchpoint.core.messages import Assignment, AttemptError, Outcome, TaskResult
+from batchpoint.domain import limits
+from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable
+from batchpoint.domain.minibatch import MiniBatch
+from batchpoint.formats.durable import storage_error
+from batchpoint.formats.layout import JobFolder, harvest_name
+from batchpoint.node import attempt_errors, harvested_files
+from batchpoint.node.exit_words import WorkerEnd
+from batchpoint.node.part_flow import PartFlow, Scored
+from batchpoint.node.slot import Slot, wanted
+from batchpoint.node.staging import Staging, Ticket
+from batchpoint.node.wire import NodeOrder, Phase
+from batchpoint.node.worker_messages import Body, Header
+from batchpoint.node.worker_pool import WorkerPool
+from batchpoint.node.worker_process import WorkerProcess
+from batchpoint_worker.protocol import RUNNING
+
+Work = tuple[MiniBatch, Assignment]
+Report = Callable[[str | None, list[TaskResult]], None]
+
+# A worker that hangs gets this long to print where it hangs.
+_STACK_SECONDS = 0.15
+_IDLE_DEATHS_MAX = 3
+_DISK_LOW_BYTES = 1 << 20
+_STAGING_THREADS = 2
+_WARNINGS_MAX = 100
+
+
+class JobRun:
+    """Feeds the slots of a pool with the tasks of one job. Used on the event loop only."""
+
+    def __init__(
+        self,
+        order: NodeOrder,
+        pool: WorkerPool,
+        scratch: Path,
+        ids: count[int],
+        report: Report,
+    ) -> None:
+        """Serve `order` with the workers of `pool`; `ids` numbers tasks over all jobs.
+
+        `report` gets the name of a sealed part (None: no part) and results. Raises OSError when
+        the job's folder cannot be written.
+        """
+        self.order = order
+        self.flow = PartFlow(order, report, self.feed_all)
+        self._pool = pool
+        self._scratch = scratch / f"epoch-{order.epoch}"
+        self._ids = ids
+        self._folder = JobFolder(order.job_dir)
+        self._script = order.spec.code is not None
+        self._staging = Staging(self._folder, self._scratch, script=self._script)
+        self._threads = ThreadPoolExecutor(_STAGING_THREADS, thread_name_prefix="stage")
+        self._pending: deque[Work] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._stopped = False
+        self._closed = False
+        self._background: set[asyncio.Task[None]] = set()
+        self._warnings: set[str] = set()
+        self._untold: deque[str] = deque()
+        self._all_ended = asyncio.Event()
+        self._folder.files.mkdir(parents=True, exist_ok=True)
+        self._folder.parts.mkdir(parents=True, exist_ok=True)
+        self._scratch.mkdir(parents=True, exist_ok=True)
+
+    # --- what people see ------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> Phase:
+        """What the node does now."""
+        if not self._pool.ready:
+            return "model"
+        return "scoring" if any(slot.queued for slot in self._pool.slots) else "waiting"
+
+    def warning(self) -> str:
+        """The sentence to show now, or empty; user code's warnings are told once each."""
+        if self.flow.warning:
+            return self.flow.warning
+        return self._untold.popleft() if self._untold else ""
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warnings and len(self._warnings) < _WARNINGS_MAX:
+            self._warnings.add(text)
+            self._untold.append(text)
+
+    # --- feeding --------------------------------------------------------------------------------
+
+    def assign(self, work: Sequence[Work]) -> None:
+        """Take tasks from the runner."""
+        if not self._stopped:
+            self._pending.extend(work)
+            self.feed_all()
+
+    def feed_all(self) -> None:
+        """Give tasks to every slot that has room, the emptiest first."""
+        for slot in sorted(self._pool.ready, key=lambda slot: slot.queued):
+            self._feed(slot)
+
+    def _feed(self, slot: Slot) -> None:
+        if self._stopped or self.flow.blocked or slot.stopped or slot.condemned is not None:
+            return
+        ready = self._pool.ready
+        many = wanted(slot.queued, slot.mean_seconds, len(self._pending), len(ready))
+        orders: list[dict[str, Any]] = []
+        for _ in range(many):
+            ticket = self._ticket(*self._pending.popleft())
+            if ticket is None:
+                continue
+            if ticket.paths:
+                slot.tickets[ticket.id] = ticket
+                orders.append(ticket.order())
+            else:
+                self._stage(slot, ticket)
+        if orders and slot.worker is not None:
+            slot.worker.send({"op": "run", "tasks": orders})
+
+    def _ticket(self, mini_batch: MiniBatch, assignment: Assignment) -> Ticket | None:
+        """Look up what a task covers; None: it failed here and was reported."""
+        try:
+            slices = self._staging.slices(mini_batch, assignment)
+            ticket = Ticket(next(self._ids), mini_batch, assignment, slices)
+            if self._script:
+                name = harvest_name(
+                    self.order.epoch, self.order.node, assignment.task, assignment.attempt
+                )
+                ticket.harvest = self._folder.files / name
+            self._staging.at_hand(ticket)
+            return ticket
+        except BatchpointError as error:
+            self._refuse(assignment, (), error)
+            return None
+
+    def _refuse(
+        self, assignment: Assignment, items: tuple[int, ...], error: BatchpointError
+    ) -> None:
+        """Report a task that never came to a worker."""
+        mine = isinstance(error, Invalid)
+        self.flow.failed(
+            TaskResult(
+                task=assignment.task,
+                attempt=assignment.attempt,
+                outcome="failed" if mine else "lost",
+                seconds=0.0,
+                items=items,
+                error=attempt_errors.ours(error, "input" if mine else "storage"),
+            )
+        )
+
+    def _stage(self, slot: Slot, ticket: Ticket) -> None:
+        """Make the files of a task in a thread, then give it to its slot."""
+        slot.staging += 1
+        worker = slot.worker
+
+        async def stage() -> None:
+            try:
+                await self._loop.run_in_executor(self._threads, self._staging.make, ticket)
+            except BatchpointError as error:
+                ticket.forget_staged()
+                self._refuse(ticket.assignment, ticket.items, error)
+                return
+            except OSError as error:
+                ticket.forget_staged()
+                self._again([ticket])
+                told = storage_error(error, self._scratch)
+                assert isinstance(told, Unavailable)
+                self.flow.trouble(told)
+                return
+            finally:
+                slot.staging -= 1
+            if slot.worker is worker and worker is not None and not self._stopped:
+                slot.tickets[ticket.id] = ticket
+                worker.send({"op": "run", "tasks": [ticket.order()]})
+            else:
+                self._again([ticket])
+
+        task = self._loop.create_task(stage())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _again(self, tickets: Sequence[Ticket]) -> None:
+        """Put tasks back, uncharged and in their order; other slots get them at once."""
+        for ticket in tickets:
+            ticket.forget_staged()
+        if not self._stopped:
+            self._pending.extendleft((t.mini_batch, t.assignment) for t in reversed(tickets))
+            self._loop.call_soon(self.feed_all)
+
+    # --- PoolListener, for this job ---------------------------------------------------------------
+
+    def slot_ready(self, slot: Slot) -> None:
+        """Feed a worker that has loaded."""
+        self._feed(slot)
+
+    def slot_said(self, slot: Slot, header: Header, body: Body) -> None:
+        """Take results."""
+        if header["op"] != "results":
+            return
+        view = memoryview(body)
+        at = 0
+        seconds = 0.0
+        results: list[dict[str, Any]] = header["results"]
+        for told in results:
+            rows_end = at + told.get("length", 0)
+            end = rows_end + told.get("failures_length", 0)
+            ticket = slot.tickets.pop(told["id"], None)
+            if ticket is not None and not self._closed:
+                self._result(slot, ticket, told, view[at:rows_end], view[rows_end:end])
+            at = end
+            seconds += told.get("seconds", 0.0)
+        if results:
+            slot.idle_deaths = 0
+            slot.learn(seconds, len(results))
+        if slot.condemned is not None and slot.condemned not in slot.tickets:
+            slot.condemned = None  # it came back just in time
+        self._feed(slot)
+        self.flow.settle(self._remaining())
+
+    def slot_ended(self, slot: Slot, worker: WorkerProcess, end: WorkerEnd) -> None:
+        """Charge the task that ended a worker; give its others to other workers."""
+        if self._stopped:
+            for ticket in slot.tickets.values():
+                self._forget(ticket)
+            self._all_ended.set()
+            return
+        task, since, state, slice_rows = worker.page.get()
+        tickets = list(slot.tickets.values())
+        charged = slot.tickets.get(task) if state == RUNNING else None
+        if charged is None and tickets:
+            slot.idle_deaths += 1
+            if slot.idle_deaths >= _IDLE_DEATHS_MAX:
+                charged, slot.idle_deaths = tickets[0], 0
+        if charged is not None:
+            seconds = max(0.0, self._loop.time() - since) if charged.id == task else 0.0
+            self._charge(slot, worker, charged, end, seconds, slice_rows)
+        for ticket in tickets:
+            self._forget(ticket)
+        self._again([ticket for ticket in tickets if ticket is not charged])
+        self._loop.call_soon(self._settle)
+
+    def tick(self, now: float) -> None:
+        """Look for tasks that run longer than they may; call it several times a second."""
+        self._pool.check_loading(now)
+        for slot in self._pool.ready:
+            worker = slot.worker
+            if worker is None or not slot.tickets or slot.condemned is not None:
+                continue
+            task, since, state, _ = worker.page.get()
+            ticket = slot.tickets.get(task)
+            if ticket is None or state != RUNNING:
+                continue
+            if now - since > ticket.assignment.timeout_seconds:
+                worker.catch_up()
+                if task in slot.tickets and worker.page.get()[0] == task:
+                    slot.condemned = task
+                    worker.dump_stack()
+                    self._loop.call_later(_STACK_SECONDS, self._execute, slot, worker, task)
+
+    # --- ends -----------------------------------------------------------------------------------
+
+    async def abort(self) -> None:
+        """Stop user code within `CANCEL_GRACE_SECONDS`; what was scored is sealed and reported."""
+        self._stop(signal.SIGTERM)
+        killer = self._loop.call_later(
+            limits.CANCEL_GRACE_SECONDS, self._stop_slots, signal.SIGKILL
+        )
+        await self._until_ended()
+        killer.cancel()
+        sealing = self._loop.create_task(self.flow.drain())
+        await asyncio.wait({sealing}, timeout=limits.CANCEL_GRACE_SECONDS)
+        sealing.cancel()
+
+    async def close(self) -> None:
+        """End the job here: kill what still runs of it, discard what is not reported."""
+        self._closed = True
+        self._stop(signal.SIGKILL)
+        await self._until_ended()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.flow.close()
+        await self._loop.run_in_executor(self._threads, self._clean)
+        self._threads.shutdown(wait=False)
+
+    def _stop(self, number: signal.Signals) -> None:
+        self._stopped = True
+        self._pending.clear()
+        self._pool.stop_loading(number)
+        self._stop_slots(number)
+
+    def _stop_slots(self, number: signal.Signals) -> None:
+        """End workers that run user code, or are still to be ended."""
+        for slot in self._pool.slots:
+            if slot.state == "ready" and slot.tickets:
+                self._pool.stop(slot, number)
+
+    async def _until_ended(self) -> None:
+        while any(slot.state == "ready" and slot.tickets for slot in self._pool.slots):
+            self._all_ended.clear()
+            await self._all_ended.wait()
+
+    def _clean(self) -> None:
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    # --- results --------------------------------------------------------------------------------
+
+    def _result(
+        self,
+        slot: Slot,
+        ticket: Ticket,
+        told: dict[str, Any],
+        rows: memoryview,
+        failures: memoryview,
+    ) -> None:
+        ticket.forget_staged()
+        for text in told.get("warnings", ()):
+            self._warn(str(text))
+        if not told["ok"]:
+            self._failed(slot, ticket, told)
+            return
+        result = TaskResult(
+            task=ticket.assignment.task,
+            attempt=ticket.assignment.attempt,
+            outcome="scored",
+            seconds=told.get("seconds", 0.0),
+            rows=told.get("rows", 0),
+            failed_rows=told.get("failed_rows", 0),
+            items=ticket.items,
+            failed_items=tuple(dict.fromkeys(f["item"] for f in told.get("failed_items", ()))),
+            unattributed=told.get("unattributed", 0),
+            slice_rows=told.get("slice_rows", -1),
+        )
+        scored = Scored(
+            result,
+            rows,
+            failures,
+            [(name, kind) for name, kind in told.get("columns", ())],
+            told.get("encoding", ""),
+        )
+        files = [(str(path), int(size)) for path, size in told.get("files", ())]
+        if self._script and _opens_the_job(ticket) and slot.init_files:
+            files = self._with_init_files(slot, ticket, files)
+        if files and ticket.harvest is not None:
+            scored.folder = ticket.harvest.name
+            scored.files = tuple(files)
+        self.flow.scored(scored)
+
+    def _with_init_files(
+        self, slot: Slot, ticket: Ticket, files: list[tuple[str, int]]
+    ) -> list[tuple[str, int]]:
+        """What `init()` wrote is published once: with the job's first mini-batch."""
+        assert slot.home is not None
+        assert ticket.harvest is not None
+        try:
+            return harvested_files.with_init_files(
+                slot.home / "init", slot.init_files, ticket.harvest, files
+            )
+        except OSError as error:
+            self._warn(f"files written by init() could not be kept: {error}")
+            return files
+
+    def _failed(self, slot: Slot, ticket: Ticket, told: dict[str, Any]) -> None:
+        error = attempt_errors.told(
+            told.get("error") or {}, file=_file_of(ticket), log=self._pool.log_name(slot)
+        )
+        self._forget(ticket)
+        if self._disk_is_full(error):
+            # Nobody's fault: it is tried again, uncharged, when there is room.
+            self._again([ticket])
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            trouble = storage_error(full, self._folder.root)
+            assert isinstance(trouble, Unavailable)
+            self.flow.trouble(trouble)
+            return
+        self.flow.failed(
+            self._ended(ticket, "failed", told.get("seconds", 0.0), error)._replace(
+                slice_rows=told.get("slice_rows", -1)
+            )
+        )
+
+    def _disk_is_full(self, error: AttemptError) -> bool:
+        if "Errno 28]" not in error.message and error.kind != "storage_full":
+            return False
+        try:
+            return any(
+                (found := os.statvfs(place)).f_bavail * found.f_frsize < _DISK_LOW_BYTES
+                for place in (self._folder.root, self._scratch)
+            )
+        except OSError:
+            return False
+
+    def _charge(
+        self,
+        slot: Slot,
+        worker: WorkerProcess,
+        ticket: Ticket,
+        end: WorkerEnd,
+        seconds: float,
+        slice_rows: int,
+    ) -> None:
+        file, log = _file_of(ticket), self._pool.log_name(slot)
+        outcome: Outcome
+        if slot.condemned == ticket.id:
+            outcome = "timed_out"
+            error = attempt_errors.timed_out(
+                "run()", ticket.assignment.timeout_seconds, worker.stack(), file=file, log=log
+            )
+        else:
+            outcome = end.cause
+            error = attempt_errors.died(end, "run()", file=file, log=log)
+        self.flow.failed(
+            self._ended(ticket, outcome, seconds, error)._replace(slice_rows=slice_rows)
+        )
+
+    def _ended(
+        self, ticket: Ticket, outcome: Outcome, seconds: float, error: AttemptError
+    ) -> TaskResult:
+        return TaskResult(
+            task=ticket.assignment.task,
+            attempt=ticket.assignment.attempt,
+            outcome=outcome,
+            seconds=seconds,
+            items=ticket.items,
+            error=error,
+        )
+
+    def _execute(self, slot: Slot, worker: WorkerProcess, task: int) -> None:
+        """Kill a worker for a timeout, unless the task has come back meanwhile."""
+        worker.catch_up()
+        if slot.condemned == task and slot.worker is worker:
+            worker.kill()
+
+    def _forget(self, ticket: Ticket) -> None:
+        """Delete what an attempt that does not count left on the disk."""
+        ticket.forget_staged()
+        if ticket.harvest is not None:
+            shutil.rmtree(ticket.harvest, ignore_errors=True)
+
+    def _remaining(self) -> int:
+        return len(self._pending) + sum(slot.queued for slot in self._pool.slots)
+
+    def _settle(self) -> None:
+        self.flow.settle(self._remaining())
+
+
+def _file_of(ticket: Ticket) -> str:
+    """The name of the input a task is about, when it is a single one."""
+    names = {one.name for one in ticket.slices}
+    return names.pop() if len(names) == 1 else ""
+
+
+def _opens_the_job(ticket: Ticket) -> bool:
+    task = ticket.assignment.task
+    return task.mini_batch == 0 and task.start == 0 and task.row_start == 0
