@@ -37,6 +37,8 @@ class MlflowScorer:
             TaskFailed: it is no MLflow model, or needs what the environment lacks.
             Exception: whatever loading it raises.
         """
+        # The allocator in pyarrow starts a thread when it is loaded; then nothing could be forked.
+        os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
         importlib.import_module("pandas")
         self._use_threads(request.threads)
         self._model = model = LoadedModel(mlmodel.read(_model_folder(request.model_path)))
