@@ -60,10 +60,10 @@ class Noun(TyperGroup):
 class Root(Noun):
     """The tree's root; a command's module is imported when the command is used."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         place = COMMANDS.get(_BY_ALIAS.get(cmd_name, cmd_name))
         return None if place is None else load_command(place)
 
@@ -72,7 +72,7 @@ class Root(Noun):
         self.commands.update(dict.fromkeys((*COMMANDS, *_BY_ALIAS)))  # type: ignore[arg-type]
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(
                 [

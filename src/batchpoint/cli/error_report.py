@@ -1,4 +1,4 @@
-"""Says what went wrong: one sentence on stderr with its code, and the exit code that goes with it."""
+"""Says what went wrong: one sentence on stderr with its code, and the fitting exit code."""
 
 from __future__ import annotations
 

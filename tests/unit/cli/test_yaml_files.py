@@ -123,23 +123,23 @@ def test_all_mistakes_at_once_with_their_places(write: Write) -> None:
         "  retry_settings: {max_retries: [1]}\nmini_batch_size: 3\nenvironment: [a]\n"
         "resources: {instance_count: 0}\n",
     )
-    assert said(lambda: yaml_files.load_deployment(path)) == [
-        "deployment.yml:1:7: name: 'x!' is not a name: expected 3 to 32 letters, digits and "
-        "hyphens, beginning with a letter and not ending with a hyphen",
-        "deployment.yml:4:8: model.path: is missing; expected text",
-        "deployment.yml:4:18: model.pth: unknown field; did you mean 'path'?",
-        "deployment.yml:6:20: settings.mini_batch_size: expected a whole number from 1 to "
-        "1,000,000, got 'ten'",
-        "deployment.yml:7:20: settings.error_threshold: expected a whole number >= -1, got 1.5",
-        "deployment.yml:8:3: settings.loging_level: unknown field; did you mean 'logging_level'?",
-        "deployment.yml:9:33: settings.retry_settings.max_retries: expected a whole number from 0 "
-        "to 100, got a list",
-        "deployment.yml:10:1: mini_batch_size: stands at the root: with `type: model` it belongs "
-        "below `settings`",
-        "deployment.yml:11:14: environment: expected text or a mapping, got a list",
-        "deployment.yml:12:29: resources.instance_count: expected a whole number from 1 to 10,000, "
-        "got 0",
-    ]
+    found = said(lambda: yaml_files.load_deployment(path))
+    expected = """\
+deployment.yml:1:7: name: 'x!' is not a name: expected 3 to 32 letters, digits and hyphens, \
+beginning with a letter and not ending with a hyphen
+deployment.yml:4:8: model.path: is missing; expected text
+deployment.yml:4:18: model.pth: unknown field; did you mean 'path'?
+deployment.yml:6:20: settings.mini_batch_size: expected a whole number from 1 to 1,000,000, \
+got 'ten'
+deployment.yml:7:20: settings.error_threshold: expected a whole number >= -1, got 1.5
+deployment.yml:8:3: settings.loging_level: unknown field; did you mean 'logging_level'?
+deployment.yml:9:33: settings.retry_settings.max_retries: expected a whole number from 0 to 100, \
+got a list
+deployment.yml:10:1: mini_batch_size: stands at the root: with `type: model` it belongs below \
+`settings`
+deployment.yml:11:14: environment: expected text or a mapping, got a list
+deployment.yml:12:29: resources.instance_count: expected a whole number from 1 to 10,000, got 0"""
+    assert found == expected.split("\n")
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,10 @@ def test_what_cannot_be_honoured_is_refused_by_name(write: Write, text: str, sen
         ("azureml:heart@latest", "azureml:heart@latest"),
         ("heart:1.10", "azureml:heart:1.10"),
         (
-            "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices"
-            "/workspaces/w/models/heart/versions/3",
+            (
+                "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices"
+                "/workspaces/w/models/heart/versions/3"
+            ),
             "azureml:heart:3",
         ),
         ("azureml:/subscriptions/s/x/models/heart/versions/3", "azureml:heart:3"),
@@ -338,9 +340,10 @@ def test_what_yaml_writes_is_read_back(data: dict[str, object]) -> None:
 @given(st.text())
 def test_any_text_is_a_mapping_or_refused(text: str) -> None:
     try:
-        assert isinstance(plain(parse_mapping(text, "f")), dict)
-    except Invalid as error:
-        assert error.code == "yaml_invalid"
+        tree = parse_mapping(text, "f")
+    except Invalid:
+        return
+    assert isinstance(plain(tree), dict)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(BatchDeployment.model_fields)), json_values))
@@ -351,6 +354,7 @@ def test_any_values_are_a_deployment_or_refused(data: dict[str, object]) -> None
     tree = tree_of(data, Mark("f", 1, 1))
     assert isinstance(tree, MapNode)
     try:
-        yaml_files.load_deployment(None, existing=tree)
-    except FieldErrors as error:
-        assert all(problem.sentence for problem in error.problems)
+        deployment = yaml_files.load_deployment(None, existing=tree).noun
+    except FieldErrors:
+        return
+    assert deployment.name == data["name"]

@@ -1,4 +1,4 @@
-"""Files made to hurt a YAML loader: each is refused with one sentence, quickly, in little memory."""
+"""Files made to hurt a YAML loader: refused with one sentence each, quickly, in little memory."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from batchpoint.domain.errors import Invalid
 
 def bomb(width: int, depth: int) -> str:
     lines = ["a0: &a0 [x, x, x, x]"]
-    for level in range(1, depth):
-        lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * width)}]")
+    lines += [
+        f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * width)}]"
+        for level in range(1, depth)
+    ]
     return "\n".join(lines)
 
 
@@ -220,7 +222,7 @@ def test_a_scoring_script_outside_the_code_folder_is_refused(tmp_path: Path, scr
         "name: blue\nendpoint_name: heart\nmodel: azureml:m:1\n"
         f"code_configuration: {{code: code, scoring_script: {script}}}\n"
     )
-    with pytest.raises(Invalid, match="no file .* is in the code folder") as caught:
+    with pytest.raises(Invalid, match=r"no file .* is in the code folder") as caught:
         load_deployment(path)
     assert caught.value.code == "scoring_script_invalid"
 
