@@ -52,7 +52,7 @@ def read(texts: Sequence[Text], columns: Optional[Sequence[InputColumn]]) -> Rea
             sentence = "%s is not UTF-8 text near row %d; save it as UTF-8" % (text.name, row)
             reading.bad.append(unreadable(text.place, sentence))
             continue
-        records, rows, bad = _records(text, [line for line in lines if line.strip()])
+        records, rows, bad = _records(text, [line for line in lines if line.strip(" \t\r")])
         reading.counts[text.place] = len(records) + len(bad)
         if columns is None:
             frame = pd.DataFrame(records)
