@@ -24,6 +24,60 @@ def ledger_path(home: Path) -> Path:
     return home / "batchpoint.db"
 
 
+def environment_builder(settings: Settings) -> EnvironmentBuilder:
+    """Build environments in `settings.home` as the settings and pip's configuration say."""
+    return EnvironmentBuilder(
+        settings.home, settings.environments, os.environ, lambda _: None
+    )
+
+
+def embedded_app(settings: Settings) -> FastAPI:
+    """Make the app that SDK and CLI call in process when no server is configured."""
+    return _app(settings, embedded=True, public_url=None)
+
+
+def server_app(settings: Settings, public_url: str | None) -> FastAPI:
+    """Make the app that `batchpoint serve` runs; `public_url` is what callers use."""
+    return _app(settings, embedded=False, public_url=public_url)
+
+
+def _app(settings: Settings, *, embedded: bool, public_url: str | None) -> FastAPI:
+    from batchpoint import __version__
+    from batchpoint.api.app import create_app
+    from batchpoint.api.services import Services
+    from batchpoint.control.assets import Assets
+    from batchpoint.control.invocation import Invocations
+    from batchpoint.control.registry import Registry
+    from batchpoint.ledger.ledger import Ledger
+    from batchpoint.runner.supervisor_link import SupervisorLink
+    from batchpoint.storage.tree_store import TreeStore
+
+    home, clock = settings.home, SystemClock()
+    home.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(ledger_path(home))
+    trees = TreeStore(home / "store")
+    assets = Assets(ledger, trees, clock, local_paths=embedded)
+    registry = Registry(ledger, assets, environment_builder(settings), clock)
+    invocations = Invocations(
+        ledger, registry, clock, home, SupervisorLink(home).ensure, outputs=settings.outputs
+    )
+    return create_app(
+        Services(
+            ledger=ledger,
+            registry=registry,
+            assets=assets,
+            trees=trees,
+            invocations=invocations,
+            clock=clock,
+            home=home,
+            version=__version__,
+            log=lambda _: None,
+            public_url=public_url,
+            embedded=embedded,
+        )
+    )
+
+
 def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
     """Be the supervisor of `settings.home` until the end; False when there is another one."""
     from batchpoint.engines.zygote import Zygote

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from batchpoint.core.messages import Assignment, NodeLost, NodeReady, Reported, WorkerFailed
 from batchpoint.domain.minibatch import MiniBatch, Slice
+from batchpoint.node.output_request import AssembledOutput, AssembleRequest
 from batchpoint.node.wire import Heartbeat
 
 
@@ -30,12 +31,24 @@ class Engine(Protocol):
         """Hand tasks to a node; to a node that is gone it does nothing (`NodeLost` comes)."""
         ...
 
+    async def retime(self, timeout_seconds: float) -> None:
+        """Bound every `run` handed out with a longer timeout by this one."""
+        ...
+
     async def abort(self) -> None:
         """Stop all user code of the job now; returns when none runs any more."""
         ...
 
     async def index(self, whole: Slice, target_bytes: int) -> list[Slice]:
         """Cut a big item into slices of about `target_bytes` on record boundaries."""
+        ...
+
+    async def assemble(self, request: AssembleRequest) -> AssembledOutput:
+        """Write and publish the output of the job where the bytes are.
+
+        Raises:
+            BatchpointError: what the assembly raised (`output_exists`, `storage_full`, ...).
+        """
         ...
 
     async def close(self) -> None:

@@ -15,6 +15,8 @@ from batchpoint.domain.job import Job
 from batchpoint.domain.minibatch import MiniBatch, Slice
 from batchpoint.engines.interface import EngineEvent
 from batchpoint.node.agent_connection import AgentConnection
+from batchpoint.node.output_assembly import assemble
+from batchpoint.node.output_request import AssembledOutput, AssembleRequest
 from batchpoint.node.wire import NodeOrder
 
 _CONNECT_SECONDS_MAX = 20.0
@@ -69,6 +71,11 @@ class LocalEngine:
         if connection is not None:
             connection.assign(assignments)
 
+    async def retime(self, timeout_seconds: float) -> None:
+        """Pass a shorter timeout on to all nodes."""
+        for connection in self._nodes.values():
+            connection.retime(timeout_seconds)
+
     async def abort(self) -> None:
         """Stop all user code of the job now."""
         await asyncio.wait_for(
@@ -89,6 +96,13 @@ class LocalEngine:
             with contextlib.suppress(Unavailable):
                 return await node.index(whole, target_bytes)
             self._nodes.pop(node.node, None)
+
+    async def assemble(self, request: AssembleRequest) -> AssembledOutput:
+        """Have a node write the output; with no node left it is written here, the same way."""
+        for node in list(self._nodes.values()):
+            with contextlib.suppress(Unavailable):
+                return AssembledOutput.from_json(await node.assemble(request.to_json()))
+        return await asyncio.to_thread(assemble, request)
 
     async def close(self) -> None:
         """Give all nodes back."""

@@ -51,6 +51,7 @@ class Planner:
             Invalid: the input is missing, unreadable or has changed under the job.
             Unavailable: the manifest cannot be written or read.
         """
+        yield PlanGrew(0, ())  # nodes may start while nothing is listed yet
         if self._folder.plan_totals.exists():
             totals = await asyncio.to_thread(manifest.read_totals, self._folder.plan_totals)
             for index in range(totals.segments):

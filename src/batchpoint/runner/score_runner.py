@@ -16,12 +16,13 @@ from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError, Unavailable
 from batchpoint.domain.job import ErrorInfo, Job, JobState, JobStatus, Progress
 from batchpoint.engines.interface import Engine
+from batchpoint.node.output_request import AssembledOutput
 from batchpoint.node.wire import Heartbeat
 from batchpoint.formats.layout import JobFolder
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.runner import causes, progress
 from batchpoint.runner.job_log import JobLog
-from batchpoint.runner.output import Publisher
+from batchpoint.runner.output import request_for, write_assembly_plan
 from batchpoint.runner.planner import Planner
 from batchpoint.runner.verdicts import VerdictWriter
 
@@ -186,6 +187,8 @@ class ScoreRunner:
                 await self._engine.provision(command.count)
             case m.SetAlarm():
                 self._set_alarm(command.at)
+            case m.Retime():
+                await self._engine.retime(command.timeout_seconds)
             case m.Abort():
                 await self._engine.abort()
             case m.Finish():
@@ -290,7 +293,7 @@ class ScoreRunner:
             retries=tally.retries,
             workers_wanted=self._spec.settings.instance_count
             * self._spec.settings.max_concurrency_per_instance,
-            timeout_seconds=tally.timeout_seconds,
+            timeout_seconds=tally.timeout_seconds if tally.timeout_known else None,
         )
         shown = self._display.show(counted, asyncio.get_running_loop().time())
         state = self._status.state
@@ -335,12 +338,11 @@ class ScoreRunner:
                 "progress": self._status.progress.model_copy(update={"phase": "writing"}),
             }
         )
-        publisher = Publisher(self._job, self._status, self._folder, self._ledger, self._log)
         attempt = 0
         while True:
             await self._commit()
             try:
-                published = await asyncio.to_thread(publisher.publish, self._clock.now())
+                output = await self._assemble()
                 break
             except BatchpointError as error:
                 if not error.retryable:
@@ -351,16 +353,23 @@ class ScoreRunner:
                 self._status = self._status.model_copy(update={"warnings": [str(error)]})
             await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
             attempt += 1
-        self._log(f"results are complete at {published}")
+        self._log(f"results are complete at {output.output_dir}")
         self._status = self._status.model_copy(
             update={
-                "output_uri": published,
+                "output_uri": self._spec.output.uri,
                 "progress": self._status.progress.model_copy(
                     update={"phase": "done", "eta_seconds": None}
                 ),
             }
         )
         return await self._close(JobState.COMPLETED, None)
+
+    async def _assemble(self) -> AssembledOutput:
+        counted = await asyncio.to_thread(
+            write_assembly_plan, self._job, self._folder, self._ledger
+        )
+        request = request_for(self._job, self._status, self._folder, counted, self._clock.now())
+        return await self._engine.assemble(request)
 
     async def _close(self, state: JobState, error: ErrorInfo | None) -> JobState:
         async with self._committing:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from batchpoint.core.messages import Quarantine, Record
 from batchpoint.domain import limits
-from batchpoint.domain.minibatch import Task
+from batchpoint.domain.minibatch import Slice, Task
 from batchpoint.formats import layout
 from batchpoint.formats.layout import JobFolder
 from batchpoint.formats.manifest import read_segment
@@ -41,63 +42,69 @@ class VerdictWriter:
         Raises:
             Unavailable: the disk is full or failing; the verdicts are kept and sealed next time.
         """
-        taken = len(self._pending)
-        if taken == 0:
+        sealed = list(self._pending)
+        if not sealed:
             return []
         name = layout.part_name(self._epoch, "runner", self._serial)
         writer = PartWriter(
             self._folder.part(name), job=self._job, epoch=self._epoch, node="runner"
         )
         frames: list[tuple[int, Task]] = []
+        failed: dict[int, None] = {}
         try:
-            for verdict in self._pending[:taken]:
+            for verdict in sealed:
+                slices = self._slices(verdict.task)
+                items = list(dict.fromkeys(each.item for each in slices))
                 frame = writer.add(
                     verdict.task,
                     b"",
-                    self._failure_lines(verdict),
+                    _failure_lines(verdict, slices),
                     rows=0,
                     failed_rows=len(_rows(verdict.task)),
                     columns=(),
                     encoding="none",
-                    items=len(verdict.items),
+                    items=len(items),
                 )
                 frames.append((frame, verdict.task))
+                failed.update(dict.fromkeys(items))
             writer.seal()
         except BaseException:
             writer.discard()
             raise
         self._serial += 1
-        sealed = self._pending[:taken]
-        del self._pending[:taken]
+        del self._pending[: len(sealed)]
         return [
             Record(
                 part=name,
                 frames=tuple(frames),
                 rows=0,
                 failed_rows=sum(len(_rows(verdict.task)) for verdict in sealed),
-                failed_items=tuple(item for verdict in sealed for item in verdict.items),
+                failed_items=tuple(failed),
             )
         ]
 
-    def _failure_lines(self, verdict: Quarantine) -> bytes:
-        """One line per slice of the task, or per row when the task is narrowed to rows."""
-        task, error = verdict.task, verdict.error
+    def _slices(self, task: Task) -> list[Slice]:
         batch = self._planner.book.mini_batch(task.mini_batch)
-        segment = read_segment(self._folder.segment(batch.segment))
-        lines: list[str] = []
-        for each in segment.slices_of(task):
-            for row in _rows(task) or [None]:
-                line = {
-                    "item": each.item,
-                    "name": each.name,
-                    "row": None if row is None else each.row + row,
-                    "origin": error.origin,
-                    "type": error.type,
-                    "message": error.message[: limits.ERROR_TEXT_CHARS_MAX],
-                    "traceback": error.traceback[: limits.TRACEBACK_CHARS_MAX],
-                }
-                lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-        return "".join(lines).encode("utf-8", "surrogatepass")
+        return read_segment(self._folder.segment(batch.segment)).slices_of(task)
+
+
+def _failure_lines(verdict: Quarantine, slices: Sequence[Slice]) -> bytes:
+    """One line per slice of the task, or per row when the task is narrowed to rows."""
+    error = verdict.error
+    lines: list[str] = []
+    for each in slices:
+        for row in _rows(verdict.task) or [None]:
+            line = {
+                "item": each.item,
+                "name": each.name,
+                "row": None if row is None else each.row + row,
+                "origin": error.origin,
+                "type": error.type,
+                "message": error.message[: limits.ERROR_TEXT_CHARS_MAX],
+                "traceback": error.traceback[: limits.TRACEBACK_CHARS_MAX],
+            }
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    return "".join(lines).encode("utf-8", "surrogatepass")
 
 
 def _rows(task: Task) -> range:
