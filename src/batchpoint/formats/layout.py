@@ -12,6 +12,7 @@ PREDICTIONS = "predictions.csv"
 RECEIPT = "_receipt.json"
 FAILED_ITEMS = "_failed_items.jsonl"
 PART_SUFFIX = ".part"
+INIT_SUFFIX = "-init"
 
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _PART = re.compile(r"(\d{6})-([A-Za-z0-9_][A-Za-z0-9_.-]*)-(\d{6,})\.part")
@@ -52,6 +53,14 @@ def harvest_name(epoch: int, node: str, task: Task, attempt: int) -> str:
         rows += f"to{task.row_stop}"
     place = f"{task.mini_batch}-{task.start}to{task.stop}{rows}"
     return f"{epoch:06d}-{_safe(node)}-{place}-a{attempt}"
+
+
+def init_harvest_name(epoch: int, node: str, slot: int) -> str:
+    """Name the folder that keeps the files a script wrote during `init` in one worker.
+
+    No frame speaks of it: assembly finds such folders by their name and publishes each file once.
+    """
+    return f"{epoch:06d}-{_safe(node)}-{slot}{INIT_SUFFIX}"
 
 
 @dataclass(frozen=True, slots=True)
