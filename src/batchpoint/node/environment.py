@@ -30,7 +30,7 @@ from batchpoint.node.requirement_lists import (
     wish_of_model,
 )
 from batchpoint.node.running_interpreter import InstalledPackages, satisfaction
-from batchpoint.node.uv_command import UvCommand, locked_names, unhashed
+from batchpoint.node.uv_command import UvCommand, locked_entries, unhashed
 
 __all__ = ["EnvironmentBuilder", "EnvironmentSettings"]
 
@@ -275,7 +275,7 @@ class EnvironmentBuilder:
                 return
             folder = self._store.fresh_folder(digest)
             lock = self._store.lock_path(digest)
-            count = len(locked_names(lock.read_text(encoding="utf-8")))
+            count = len(locked_entries(lock.read_text(encoding="utf-8")))
             self._log(f"building environment {digest[:12]}: {count} packages")
             log = self._store.log_path(digest[:12])
             try:

@@ -85,13 +85,14 @@ def substituted(wish: EnvironmentWish, settings: EnvironmentSettings) -> Substit
         return outcome
     notes = list(outcome.notes)
     wish = _with_python(outcome.wish, settings, notes.append)
-    wish = _without_conda(wish, settings, notes.append)
-    requirements = [
+    listed = [
         kept
         for line in wish.requirements
         if (kept := _kept_requirement(line, settings, notes.append)) is not None
     ]
-    return Substituted(replace(wish, requirements=tuple(requirements)), notes=tuple(notes))
+    listed += _from_conda(wish, settings, notes.append)
+    wish = replace(wish, requirements=tuple(dict.fromkeys(listed)), conda_packages=())
+    return Substituted(wish, notes=tuple(notes))
 
 
 def _without_image(wish: EnvironmentWish, settings: EnvironmentSettings) -> Substituted:
@@ -119,7 +120,9 @@ def _without_image(wish: EnvironmentWish, settings: EnvironmentSettings) -> Subs
     if target == IGNORE:
         return Substituted(wish, notes=(f"{note}only the packages listed beside it count",))
     if target == RUNNING:
-        return Substituted(wish, running=True, notes=(f"{note}the running interpreter",))
+        return Substituted(
+            wish, running=True, notes=(f"{note}the running interpreter{_unread(wish)}",)
+        )
     path = Path(target).expanduser()
     if not path.is_file():
         raise Invalid(
@@ -130,11 +133,19 @@ def _without_image(wish: EnvironmentWish, settings: EnvironmentSettings) -> Subs
     if path.suffix in {".yml", ".yaml", ".txt", ".in", ".lock"}:
         return Substituted(wish.together_with(wish_of_file(path)), notes=(f"{note}{path}",))
     if os.access(path, os.X_OK):
-        return Substituted(wish, interpreter=str(path), notes=(f"{note}the interpreter {path}",))
+        note = f"{note}the interpreter {path}{_unread(wish)}"
+        return Substituted(wish, interpreter=str(path), notes=(note,))
     raise Invalid(
         f"{settings_line('environment_map', image, target)} in the settings names neither an "
         "interpreter nor a .yaml or .txt file",
         code="environment_unbuildable",
+    )
+
+
+def _unread(wish: EnvironmentWish) -> str:
+    count = len(wish.requirements) + len(wish.conda_packages)
+    return f", as it is (the {count} packages listed beside the image are not looked at)" * (
+        count > 0
     )
 
 
@@ -152,9 +163,9 @@ def _with_python(
     return replace(wish, python=instead)
 
 
-def _without_conda(
+def _from_conda(
     wish: EnvironmentWish, settings: EnvironmentSettings, note: Callable[[str], None]
-) -> EnvironmentWish:
+) -> list[str]:
     kept: list[str] = []
     refused: list[str] = []
     for entry in wish.conda_packages:
@@ -174,7 +185,7 @@ def _without_conda(
             f'settings ({settings_line("requirement_map", name, name)}; "" leaves it out)',
             code="environment_unbuildable",
         )
-    return replace(wish, conda_packages=(), requirements=(*wish.requirements, *kept))
+    return kept
 
 
 def _kept_requirement(

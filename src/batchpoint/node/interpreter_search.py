@@ -158,7 +158,8 @@ class InterpreterSearch:
         )
         asked = python or f"3.{OLDEST_MINOR} or newer"
         minor = ".".join(asked.split(".")[:2])
-        nearest = ".".join((usable[-1] if usable else "3.11").split(".")[:2])
+        nearest = usable[0] if _too_old(asked) and usable else (usable or ["3.11"])[-1]
+        nearest = ".".join(nearest.split(".")[:2])
         install = (
             f"the scoring worker needs 3.{OLDEST_MINOR} or newer"
             if _too_old(asked)

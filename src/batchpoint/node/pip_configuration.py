@@ -22,10 +22,14 @@ _TIMEOUT_SECONDS = 180  # of one read; uv's own 30 are short for a busy mirror
 
 @dataclass(frozen=True)
 class UvConfiguration:
-    """Environment variables and arguments for uv, and what was left out of pip's settings."""
+    """Variables and arguments for uv; `notes` tell what was left out of pip's settings.
+
+    `arguments` go to every command that fetches, `lock_arguments` only to the one that resolves.
+    """
 
     variables: Mapping[str, str]
     arguments: tuple[str, ...]
+    lock_arguments: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -50,11 +54,7 @@ def uv_configuration(environ: Mapping[str, str], site: Path = Path(sys.prefix)) 
     extra = " ".join(_present(options.get("extra-index-url"), note))
     put("UV_INDEX", extra, "UV_EXTRA_INDEX_URL")
     put("UV_FIND_LINKS", ",".join(_present(options.get("find-links"), note, folder=True)))
-    if _is_true(options.get("no-index")):
-        put("UV_NO_INDEX", "1")
     put("UV_INSECURE_HOST", " ".join(_words(options.get("trusted-host"))))
-    put("UV_CONSTRAINT", " ".join(_present(options.get("constraint"), note, folder=True)))
-    put("UV_PRERELEASE", "allow" if _is_true(options.get("pre")) else "")
     put("SSL_CERT_FILE", options.get("cert", ""), "SSL_CERT_DIR", "UV_SYSTEM_CERTS")
     put("SSL_CLIENT_CERT", options.get("client-cert", ""))
     timeout = options.get("timeout") or options.get("default-timeout") or str(_TIMEOUT_SECONDS)
@@ -66,11 +66,21 @@ def uv_configuration(environ: Mapping[str, str], site: Path = Path(sys.prefix)) 
         put("ALL_PROXY", options.get("proxy", ""))
     # Requirement lists are written for pip, which takes the best version of all indexes.
     put("UV_INDEX_STRATEGY", "unsafe-best-match")
+    # These have no variables; `--constraints` would hide UV_CONSTRAINT, so it is read here.
+    constraints = _words(environ.get("UV_CONSTRAINT"))
+    if not constraints:
+        constraints = _present(options.get("constraint"), note, folder=True)
+    own_index = taken & {"UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"}
     arguments = (
+        *(["--no-index"] if _is_true(options.get("no-index")) and not own_index else []),
         *(f"--no-binary={name}" for name in _packages(options.get("no-binary"))),
         *(f"--only-binary={name}" for name in _packages(options.get("only-binary"))),
     )
-    return UvConfiguration(variables, arguments, tuple(notes))
+    lock_arguments = (
+        *(f"--constraints={path}" for path in constraints),
+        *(["--prerelease=allow"] if _is_true(options.get("pre")) else []),
+    )
+    return UvConfiguration(variables, arguments, lock_arguments, tuple(notes))
 
 
 def pip_options(environ: Mapping[str, str], site: Path) -> dict[str, str]:

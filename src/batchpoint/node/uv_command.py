@@ -72,6 +72,7 @@ class UvCommand:
             *("--python", interpreter.executable, "--constraints", str(constraints)),
             *(["--exclude-newer", self._settings.lock_date] if self._settings.lock_date else []),
             *self._configuration.arguments,
+            *self._configuration.lock_arguments,
         ]
         done = self._run([*arguments, str(requirements)], log)
         if done.returncode:
@@ -108,7 +109,7 @@ class UvCommand:
         if made.returncode:
             raise _failure(made, origin, interpreter, log)
         text = lock.read_text(encoding="utf-8")
-        if not locked_names(text):
+        if not locked_entries(text):
             return
         mode = [] if "UV_LINK_MODE" in self._environ else ["--link-mode", "hardlink"]
         hashes = [] if unhashed(text) else ["--require-hashes"]
@@ -166,14 +167,16 @@ class UvCommand:
         return done
 
 
-def locked_names(lock: str) -> list[str]:
-    """List what a lock installs, as `name==version` or `name @ URL`."""
-    return re.findall(r"^([\w.-]+(?:==| @ )[^\s\\;]+)", lock, re.MULTILINE)
+def locked_entries(lock: str) -> list[str]:
+    """List what a lock installs: `name==version`, `name @ URL` or the path of a wheel."""
+    lines = [line for line in lock.splitlines() if line and line[0] not in " \t-#"]
+    return [line.rstrip("\\ ") for line in lines]
 
 
 def unhashed(lock: str) -> list[str]:
     """List the entries of a lock that have no hash: those that come from a repository."""
-    return re.findall(r"^([\w.-]+ @ [^\\\n]+)$", lock, re.MULTILINE)
+    lines = [line for line in lock.splitlines() if line and line[0] not in " \t-#"]
+    return [line for line in lines if not line.endswith("\\") and "--hash=" not in line]
 
 
 def _failure(

@@ -20,7 +20,7 @@ def explained(output: str, python: str, newest: str | None = None) -> str:
     for pattern, sentence in _KNOWN:
         found = pattern.search(text)
         if found:
-            parts = {key: value or "" for key, value in found.groupdict().items()}
+            parts = {key: (value or "").strip() for key, value in found.groupdict().items()}
             message = sentence.format(**parts, minor=minor)
             if newest and pattern is _NO_VERSION:
                 message += f"; the newest for Python {minor} is {newest}"
@@ -31,25 +31,30 @@ def explained(output: str, python: str, newest: str | None = None) -> str:
 def missing_version(output: str) -> str | None:
     """Name the package of which only the version asked for does not exist."""
     found = _NO_VERSION.search(_flattened(output))
-    return re.split(r"[\[=<>!~]", found["asked"], maxsplit=1)[0] if found else None
+    if found is None:
+        return None
+    return re.split(r"[\[=<>!~]", found["asked"] or found["wanted"], maxsplit=1)[0]
 
 
-_NO_VERSION = re.compile(r"there (?:is|are) no versions? of (?P<asked>\S+?)(?: and|,|\.? )")
+_QUOTED = r"[`'\"]?(?P<what>[^`'\"]+)"
+_NO_VERSION = re.compile(
+    r"(?:there (?:is|are) no versions? of (?P<asked>\S+?)(?: and|,|\.? )"
+    r"|only (?P<have>\S+) is available and you require (?P<wanted>\S+),)"
+)
 
+# The first that matches explains; later ones are consequences of earlier ones in uv's chains.
 _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
-    (
-        re.compile(r"No space left on device"),
-        "the disk is full",
-    ),
+    (re.compile(r"No space left on device"), "the disk is full"),
     (
         re.compile(r"Because (?P<name>\S+) was not found in the cache"),
-        "{name} is not in the cache and uv is offline (UV_OFFLINE)",
+        "{name} is not in the cache, and uv is offline (UV_OFFLINE)",
     ),
     (
         re.compile(
-            r"(?P<name>\S+) was not found in the (?:package registry|provided package locations)"
+            r"Python version \([^)]*\) does not satisfy (?P<range>Python\S+) and "
+            r"(?:all of: )?(?P<what>[\w.-]+\S*)"
         ),
-        "{name} is not found in the package index or the wheel folders",
+        "{what} needs {range}, and this is Python {minor}",
     ),
     (
         re.compile(
@@ -59,10 +64,12 @@ _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
         "{what} has no build for Python {minor} on this machine; another version may have one",
     ),
     (
-        re.compile(r"requested Python version .*?does not satisfy (?P<range>Python\S+)"),
-        "a package needs {range}, and this is Python {minor}",
+        re.compile(
+            r"(?P<name>\S+) was not found in the (?:package registry|provided package locations)"
+        ),
+        "{name} is not found in the package index or the wheel folders",
     ),
-    (_NO_VERSION, "there is no {asked} in the package index or the wheel folders"),
+    (_NO_VERSION, "there is no {asked}{wanted} in the package index or the wheel folders"),
     (
         re.compile(
             r"Because (?P<one>\S+) depends on (?P<other>.+?) and you require (?P<asked>[^,]+?), "
@@ -72,18 +79,19 @@ _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
         "{one} needs {needed}, and {conflict} is asked for as well",
     ),
     (
-        re.compile(r"Failed to (?:build|download and build) [`'\"]?(?P<what>[^`'\"\s]+)"),
+        re.compile(r"Failed to fetch: [`'\"]?(?P<url>[^\s`'\"]+).*?(?P<reason>[^:]+)$"),
+        "{url} does not answer ({reason})",
+    ),
+    (
+        re.compile(rf"Failed to download and build {_QUOTED}.*?Git operation failed"),
+        "the repository of {what} cannot be fetched",
+    ),
+    (
+        re.compile(rf"Failed to (?:build|download and build) {_QUOTED}"),
         "{what} has no wheel for Python {minor} here, and building it from source failed",
     ),
     (
-        re.compile(
-            r"(?:Failed to fetch|Could not connect|Request failed)[^:]*: [`'\"]?(?P<url>\S+?)"
-            r"[`'\"]?(?:\s|$).*?(?:cause: )?(?P<reason>[^:`]*)$"
-        ),
-        "the package index does not answer at {url} ({reason})",
-    ),
-    (
-        re.compile(r"Hash mismatch for [`'\"]?(?P<what>[^`'\"\s]+)"),
+        re.compile(rf"Hash mismatch for {_QUOTED}"),
         "the file of {what} is not the one that was locked (its hash differs)",
     ),
 )
@@ -92,7 +100,7 @@ _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
 def _flattened(output: str) -> str:
     """Join uv's wrapped and decorated lines to one, from the error on."""
     start = output.find("error:")
-    text = output[start:] if start >= 0 else output
+    text = (output[start:] if start >= 0 else output).split("\nhint:")[0]
     text = re.sub(r"[×╰─▶│├]+", " ", text)
     text = re.sub(r"\s+", " ", text)
     # `numpy{python_full_version < '3.14'}>=2.0` reads better without the marker.
@@ -100,7 +108,7 @@ def _flattened(output: str) -> str:
 
 
 def _first_error(text: str) -> str:
-    stripped = re.sub(r"^(error|cause): ", "", text).split(" hint:")[0]
+    stripped = re.sub(r"^(error|cause): ", "", text)
     parts = stripped.split(" cause: ")
     return (": ".join(dict.fromkeys(part.strip() for part in parts[:3])) or "uv failed").rstrip(".")
 
