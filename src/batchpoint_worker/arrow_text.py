@@ -6,10 +6,11 @@ an Arrow array and the pure path is taken. Both give the same bytes; a test hold
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any, List, Optional, Sequence
 
-from batchpoint_worker.cells import Cell, Single, cell_of, plain_text
+from batchpoint_worker.cells import Cell, Single, cell_of, plain_text, single_cells
 
 # Below so many cells the kernels' fixed costs are more than they save.
 CELLS_MIN = 2_000
@@ -19,9 +20,17 @@ TEXT_BYTES_MAX = 1 << 30
 _QUOTED = '[,"\\r\\n]'
 
 
+def _pyarrow() -> Any:
+    return importlib.import_module("pyarrow")
+
+
+def _compute() -> Any:
+    return importlib.import_module("pyarrow.compute")
+
+
 def type_of(array: Any) -> str:
     """Return the column type (see protocol.py) of an Arrow array."""
-    import pyarrow as pa
+    pa = _pyarrow()
 
     kinds = pa.types
     kind = array.type
@@ -41,7 +50,7 @@ def type_of(array: Any) -> str:
 
 
 def _all_nan(array: Any) -> bool:
-    from pyarrow import compute, types
+    compute, types = _compute(), _pyarrow().types
 
     if types.is_dictionary(array.type) or types.is_float16(array.type):
         return not any(cell is not None for cell in cells_of(array))
@@ -50,7 +59,7 @@ def _all_nan(array: Any) -> bool:
 
 def from_numpy(array: Any) -> Any:
     """Return the Arrow array of a one-dimensional numpy array of numbers, or None."""
-    pa = sys.modules.get("pyarrow")
+    pa: Any = sys.modules.get("pyarrow")
     if pa is None or array.ndim != 1 or array.dtype.kind not in "iufb":
         return None
     if array.dtype.itemsize > 8 or not array.dtype.isnative:
@@ -60,7 +69,7 @@ def from_numpy(array: Any) -> Any:
 
 def from_pandas(series: Any) -> Any:
     """Return the Arrow array of a pandas Series of numbers, strings or times, or None."""
-    pa = sys.modules.get("pyarrow")
+    pa: Any = sys.modules.get("pyarrow")
     if pa is None:
         return None
     dtype = series.dtype
@@ -76,7 +85,7 @@ def from_pandas(series: Any) -> Any:
 
 def from_polars(series: Any) -> Any:
     """Return the Arrow array of a polars Series, or None."""
-    pa = sys.modules.get("pyarrow")
+    pa: Any = sys.modules.get("pyarrow")
     if pa is None:
         return None
     try:
@@ -87,7 +96,7 @@ def from_polars(series: Any) -> Any:
 
 def cells_of(array: Any) -> List[Cell]:
     """Return the cells of an Arrow array."""
-    from pyarrow import types
+    types = _pyarrow().types
 
     kind = array.type
     if types.is_dictionary(kind):
@@ -95,10 +104,9 @@ def cells_of(array: Any) -> List[Cell]:
         array = _whole(array).dictionary_decode()
     if types.is_timestamp(kind) and kind.unit == "ns":
         return [_stamp(text) for text in array.cast("string").to_pylist()]
-    values = map(cell_of, array.to_pylist())
     if types.is_float32(kind) or types.is_float16(kind):
-        return [None if value is None else Single(value) for value in values]  # type: ignore[arg-type]
-    return list(values)
+        return single_cells(array.to_pylist())
+    return list(map(cell_of, array.to_pylist()))
 
 
 def _stamp(text: Optional[str]) -> Optional[str]:
@@ -123,25 +131,25 @@ def _whole(array: Any) -> Any:
 
 def array_of(column: Any) -> Any:
     """Return the Arrow array of a `rows.Column`, of its exact type where it came as one."""
-    import pyarrow as pa
+    pa = _pyarrow()
 
     if column.arrow is not None:
         return _whole(column.arrow)
     cells: List[Cell] = column.cells
-    if column.type == "int":
+    kind = _EXACT.get(column.type)
+    if column.type == "float" and {type(cell) for cell in cells} <= {Single, type(None)}:
+        kind = "float"
+    if kind is not None:
         try:
-            return pa.array(cells, pa.int64())
-        except (OverflowError, pa.ArrowInvalid):
-            return pa.array(list(map(plain_text, cells)), pa.string())
-    if column.type == "float":
-        single = {type(cell) for cell in cells} <= {Single, type(None)}
-        return pa.array(cells, pa.float32() if single else pa.float64())
-    if column.type == "bool":
-        return pa.array(cells, pa.bool_())
-    if column.type == "null":
-        return pa.nulls(len(cells))
+            return pa.array(cells, pa.type_for_alias(kind))
+        except (OverflowError, pa.ArrowInvalid):  # whole numbers beyond 64 bits stay exact as text
+            pass
     texts = [None if cell is None else _valid(plain_text(cell)) for cell in cells]
     return pa.array(texts, pa.string())
+
+
+# Column types (see protocol.py) and Arrow's names of the types that hold them.
+_EXACT = {"int": "int64", "float": "double", "bool": "bool", "null": "null"}
 
 
 def _valid(text: str) -> str:
@@ -154,8 +162,8 @@ def csv_of(columns: Sequence[Any]) -> Optional[bytes]:
         return None
     if len(columns) * len(columns[0].arrow or columns[0].cells) < CELLS_MIN:
         return None
-    import pyarrow as pa
-    from pyarrow import compute
+    pa = _pyarrow()
+    compute = _compute()
 
     parts: List[Any] = []
     for column in columns:
@@ -174,8 +182,8 @@ def csv_of(columns: Sequence[Any]) -> Optional[bytes]:
 
 def _texts(column: Any) -> Any:
     """Return an Arrow array of the quoted texts of a column, without nulls."""
-    import pyarrow as pa
-    from pyarrow import compute, types
+    pa = _pyarrow()
+    compute, types = _compute(), _pyarrow().types
 
     array = column.arrow
     if array is not None:
@@ -194,7 +202,7 @@ def _texts(column: Any) -> Any:
 
 
 def _quoted(texts: Any) -> Any:
-    from pyarrow import compute
+    compute = _compute()
 
     needy = compute.match_substring_regex(texts, _QUOTED)
     if not compute.any(needy).as_py():
@@ -209,8 +217,8 @@ def _float_texts(array: Any) -> Any:
     Arrow's own text has the same digits; it differs in form for whole numbers ("1") and outside of
     1e-4 to 1e10, where the few values concerned are written one by one.
     """
-    import pyarrow as pa
-    from pyarrow import compute
+    pa = _pyarrow()
+    compute = _compute()
 
     texts = array.cast(pa.string())
     whole = compute.equal(compute.round(array), array)

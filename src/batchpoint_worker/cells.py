@@ -10,7 +10,7 @@ import datetime as dt
 import json
 import math
 import struct
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Union, cast
 
 JSON_DEPTH_MAX = 50
 
@@ -59,7 +59,7 @@ def cell_of(value: Any) -> Cell:
     NaN, NaT and NA are None; dates are ISO 8601 text; bytes are read as UTF-8; containers become
     JSON; whatever else there is becomes `str(value)`.
     """
-    kind = type(value)
+    kind: Any = type(value)
     if value is None or kind is str or kind is int or kind is bool or kind is Json:
         return value
     if kind is float or kind is Single:
@@ -68,6 +68,15 @@ def cell_of(value: Any) -> Cell:
     if maker is None:
         maker = _MAKERS[kind] = _maker_for(kind)
     return maker(value)
+
+
+def single_cells(values: Iterable[Any]) -> List[Cell]:
+    """Return the cells of numbers of single precision (or None, NaN, NA)."""
+    cells: List[Cell] = []
+    for value in values:
+        cell = cell_of(value)
+        cells.append(Single(cell) if isinstance(cell, float) else cell)
+    return cells
 
 
 def _float_cell(value: Any) -> Cell:
@@ -162,7 +171,7 @@ def _maker_for(kind: type) -> Any:
         ((dt.date, dt.time), _moment_cell),
         ((list, tuple, dict, set, frozenset), _json_cell),
     ):
-        if issubclass(kind, parent):  # type: ignore[arg-type]
+        if issubclass(kind, parent):
             return maker
     return _text_cell
 
@@ -179,20 +188,21 @@ def _jsonable(value: Any, depth: int) -> Any:
             % JSON_DEPTH_MAX
         )
     if isinstance(value, dict):
-        return {_key_text(key): _jsonable(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(item, depth + 1) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((_jsonable(item, depth + 1) for item in value), key=_order)
+        pairs = cast("Dict[Any, Any]", value).items()
+        return {_key_text(key): _jsonable(item, depth + 1) for key, item in pairs}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = [_jsonable(item, depth + 1) for item in cast("List[Any]", value)]
+        return sorted(items, key=_order) if isinstance(value, (set, frozenset)) else items
     if type(value).__module__ == "numpy" and type(value).__name__ == "ndarray":
         return _jsonable(value.tolist() if value.dtype.kind != "f" else list(value), depth)
-    cell = cell_of(value)
+    return _plain_json(cell_of(value))
+
+
+def _plain_json(cell: Cell) -> Any:
     if isinstance(cell, Json):
         return json.loads(cell.text)
-    if isinstance(cell, Single):
+    if isinstance(cell, float):
         return float(repr(cell)) if math.isfinite(cell) else None
-    if isinstance(cell, float) and not math.isfinite(cell):
-        return None
     return cell
 
 
@@ -242,7 +252,7 @@ def _widened(cell: Any) -> Cell:
     try:
         return float(cell)
     except OverflowError:
-        return math.copysign(math.inf, cell)
+        return math.inf if cell > 0 else -math.inf
 
 
 def plain_text(cell: Cell) -> str:
@@ -265,7 +275,7 @@ def texts(cells: Sequence[Cell], type_name: str) -> List[str]:
     return [plain_text(cell) for cell in cells]
 
 
-def json_cell(cell: Cell) -> Optional[str]:
+def json_cell(cell: Cell) -> str:
     """Return the JSON text of one cell."""
     if cell is None:
         return "null"

@@ -133,8 +133,8 @@ def _traceback(exception: BaseException) -> str:
     """Return the traceback with its chain of causes, oldest first, as Python prints it."""
     parts: List[str] = []
     seen: List[int] = []
-    current: Optional[BaseException] = exception
-    while current is not None and id(current) not in seen:
+    current = exception
+    while id(current) not in seen:
         seen.append(id(current))
         if len(seen) > CHAIN_LENGTH_MAX:
             parts.append("[... earlier causes left out ...]\n")

@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from typing import Dict, List
 
 from batchpoint_worker import lifeline, protocol, surroundings
@@ -112,7 +113,7 @@ class ForkingWorker(Worker):
             os.chdir(folder)
             status = child.serve()
         except BaseException:  # noqa: BLE001 - bulkhead: a child never runs on as its parent
-            sys.excepthook(*sys.exc_info())
+            traceback.print_exc()
         finally:
             surroundings.flush_streams()
             os._exit(status)

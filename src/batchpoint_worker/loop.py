@@ -10,13 +10,13 @@ import platform
 import select
 import sys
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from batchpoint_worker import harvest, lifeline, protocol, rows, surroundings
 from batchpoint_worker.failures import error_of
 from batchpoint_worker.outbox import Outbox
 from batchpoint_worker.protocol import Header, StatusPage
-from batchpoint_worker.scorer import Error, Failure, Info, Request, Scored, Scorer, Task
+from batchpoint_worker.scorer import Failure, Info, Request, Scored, Scorer, Task
 
 SCORERS = {
     "script": ("batchpoint_worker.script", "ScriptScorer"),
@@ -290,13 +290,12 @@ def _failure_line(failure: Failure) -> bytes:
     return json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def _failed_items(failures: Any) -> List[Dict[str, Any]]:
-    items: Dict[int, Dict[str, Any]] = {}
+def _failed_items(failures: Sequence[Failure]) -> List[Header]:
+    items: Dict[int, Header] = {}
     for failure in failures:
         entry = items.get(failure.item)
         if entry is None:
-            error: Error = failure.error
-            entry = {"item": failure.item, "name": failure.name, "rows": 0, "error": error}
-            items[failure.item] = entry
+            entry = items[failure.item] = {"item": failure.item, "name": failure.name, "rows": 0}
+            entry["error"] = failure.error
         entry["rows"] += failure.row is not None
     return list(items.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from typing import Iterable, Iterator, Tuple
+from typing import Generator, Iterable, Tuple
 
 # High enough that user code that closes or reuses low numbers does not meet them.
 LOWEST = 100
@@ -39,7 +39,7 @@ class OwnDescriptors:
         self._held = tuple(fd for fd in descriptors if fd >= 0)
 
     @contextlib.contextmanager
-    def forking(self) -> Iterator[None]:
+    def forking(self) -> Generator[None, None, None]:
         """Keep them open in a fork of our own."""
         self._forking = True
         try:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import types
 from collections import abc
-from typing import Any, List, Sequence
+from typing import Any, Iterator, List, Sequence, Tuple, cast
 
 from batchpoint_worker import arrow_text
-from batchpoint_worker.cells import Cell, Json, Single, cell_of, json_text
+from batchpoint_worker.cells import Cell, Json, cell_of, json_text, single_cells
 from batchpoint_worker.failures import plain_error
 from batchpoint_worker.rows import RESERVED, Column, Table, encoded, unique_names
 from batchpoint_worker.scorer import TaskFailed
 
 LIST_COLUMN = "prediction"
+
+# Names that pandas gives to types of less than double precision.
+SINGLE_TYPES = ("float16", "float32", "halffloat[pyarrow]", "float[pyarrow]")
 
 ALLOWED = (
     "a list, a tuple, a numpy array, a pandas or polars DataFrame or Series, a pyarrow Table or "
@@ -38,7 +40,7 @@ def settled(value: Any) -> Any:
         TaskFailed: it is nothing that can be rows.
     """
     if isinstance(value, (list, tuple)):
-        return value
+        return cast("Any", value)
     if is_a(value, "numpy", "ndarray"):
         if value.ndim == 0:
             raise TaskFailed(_refusal("a numpy array without dimensions"))
@@ -50,7 +52,7 @@ def settled(value: Any) -> Any:
     ):
         return value
     if isinstance(value, (types.GeneratorType, abc.Iterator)):
-        return list(value)
+        return list(cast("Iterator[Any]", value))
     raise TaskFailed(_refusal(_described(value)))
 
 
@@ -97,7 +99,7 @@ def _check_names(table: Table) -> None:
 
 
 def _described(value: Any) -> str:
-    kind = type(value)
+    kind: Any = type(value)
     if value is None:
         return "None (is a `return` missing?)"
     name = kind.__name__ if kind.__module__ == "builtins" else kind.__module__ + "." + kind.__name__
@@ -144,9 +146,7 @@ def array_cells(array: Any) -> List[Cell]:
         return array.tolist()
     if kind == "f":
         values = array.tolist()
-        if array.dtype.itemsize < 8:
-            return [None if math.isnan(value) else Single(value) for value in values]
-        return [cell_of(value) for value in values]
+        return single_cells(values) if array.dtype.itemsize < 8 else list(map(cell_of, values))
     if kind == "O":
         return list(map(cell_of, array.tolist()))
     return list(map(cell_of, array))
@@ -159,9 +159,13 @@ def _pandas_table(frame: Any) -> Table:
 
 
 def _column_names(labels: Sequence[Any]) -> List[str]:
-    return [
-        "_".join(map(str, label)) if isinstance(label, tuple) else str(label) for label in labels
-    ]
+    return [_column_name(label) for label in labels]
+
+
+def _column_name(label: Any) -> str:
+    if isinstance(label, tuple):  # columns in levels
+        return "_".join(map(str, cast("Tuple[Any, ...]", label)))
+    return str(label)
 
 
 def _pandas_column(name: str, series: Any) -> Column:
@@ -172,9 +176,8 @@ def _pandas_cells(series: Any) -> List[Cell]:
     dtype = series.dtype
     if is_a(dtype, "numpy", "dtype") and dtype.kind in "iubf":
         return array_cells(series.to_numpy())
-    single = str(dtype).lower() in ("float32", "float16")
-    if single:
-        return [None if c is None else Single(c) for c in map(cell_of, series.tolist())]  # type: ignore[arg-type]
+    if str(dtype).lower() in SINGLE_TYPES:
+        return single_cells(series.tolist())
     return list(map(cell_of, series.tolist()))
 
 
@@ -186,8 +189,7 @@ def _polars_column(name: str, series: Any) -> Column:
         return _arrow_column(name, arrow)
 
     def load() -> List[Cell]:
-        values = map(cell_of, series.to_list())
-        return [None if v is None else Single(v) for v in values] if single else list(values)  # type: ignore[arg-type]
+        return single_cells(series.to_list()) if single else list(map(cell_of, series.to_list()))
 
     return Column(name, load=load, arrow=arrow)
 

@@ -6,6 +6,7 @@ them, `true`/`false`, and nothing for null and NaN. JSONL is one compact object 
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import sys
@@ -76,11 +77,14 @@ class Column:
         return cells.texts(self.cells, self.type)
 
 
-class Table(NamedTuple):
+class Table:
     """Columns of equal length, `count` rows of them (which may be there without columns)."""
 
-    columns: List[Column]
-    count: int
+    __slots__ = ("columns", "count")
+
+    def __init__(self, columns: List[Column], count: int) -> None:
+        self.columns = columns
+        self.count = count
 
 
 class Rendered(NamedTuple):
@@ -111,7 +115,7 @@ def render(table: Table, style: str) -> Rendered:
         return Rendered(b"", table.count, [], NONE)
     if style == ARROW and "pyarrow" not in sys.modules:
         try:
-            __import__("pyarrow")
+            importlib.import_module("pyarrow")
         except ImportError:
             style = JSONL
     renderer = {CSV: _csv, JSONL: _jsonl, ARROW: _arrow}[style]
@@ -164,7 +168,7 @@ def _jsonl(table: Table) -> bytes:
 
 
 def _arrow(table: Table) -> bytes:
-    import pyarrow as pa
+    pa: Any = importlib.import_module("pyarrow")
 
     arrays = [arrow_text.array_of(column) for column in table.columns]
     batch = pa.Table.from_arrays(arrays, names=[column.name for column in table.columns])

@@ -66,9 +66,11 @@ def _set_stream(stream: Any) -> None:
 
 def set_logging(level_name: str) -> None:
     """Send the logging of user code to stderr from a level on; an unknown level is "info"."""
-    level = logging.getLevelName(level_name.upper())
+    level = getattr(logging, level_name.upper(), None)
     logging.basicConfig(
-        stream=sys.stderr, level=level if isinstance(level, int) else "INFO", format=LOG_FORMAT
+        stream=sys.stderr,
+        level=level if isinstance(level, int) else logging.INFO,
+        format=LOG_FORMAT,
     )
 
 

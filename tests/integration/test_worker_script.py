@@ -118,7 +118,7 @@ def test_the_environment_of_the_contract(start: Start):
     )
 
     _, text = driver.score()
-    assert [row["prediction"] for row in lines(text)] == [
+    assert lines(text, "prediction") == [
         str(model.parent),
         str(driver.output),
         str(model.parent),

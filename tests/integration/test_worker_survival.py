@@ -76,9 +76,8 @@ SCRIPT = """
         os.rename("started", "child")
         ctypes.PyDLL(None).sleep(1000)
 
-def double(number): return number * 2
+    def double(number): return number * 2
 """
-SCRIPT = SCRIPT.replace("\ndef double", "\n    def double")
 
 
 @pytest.fixture

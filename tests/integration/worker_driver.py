@@ -1,6 +1,7 @@
 """Speaks to a real worker process over pipes, as a node agent does."""
 
 import array
+import contextlib
 import json
 import os
 import select
@@ -26,7 +27,7 @@ class Ends:
         self.read, self.their_write = os.pipe()
         self.their_read, self.write = os.pipe()
         self.their_life, self.life = os.pipe()
-        self.page_file = tempfile.TemporaryFile()
+        self.page_file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self.page_file.truncate(protocol.STATUS_BYTES)
         self.page = protocol.StatusPage(self.page_file.fileno())
 
@@ -170,10 +171,8 @@ class Driver(Ends):
 
     def end(self) -> None:
         """Leave nothing behind, whatever the test did."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait(WAIT_SECONDS)
         self.let_go()
         self.control.close()
@@ -217,5 +216,6 @@ def wait_gone(pid: int, seconds: float = 10) -> bool:
     return False
 
 
-def lines(text: str) -> list[object]:
-    return [json.loads(line) for line in text.splitlines()]
+def lines(text: str, key: str) -> list[object]:
+    """Return what the objects of JSON Lines have under a key."""
+    return [json.loads(line)[key] for line in text.splitlines()]
