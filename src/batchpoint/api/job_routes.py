@@ -11,11 +11,12 @@ from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
-from batchpoint.control.job_files import JobFiles, StoredFile, read_from
-from batchpoint.control.results_head import ResultsHead, head
+from batchpoint.control.job_files import JobFiles, read_from
+from batchpoint.control.results_head import head
 from batchpoint.domain import limits
 from batchpoint.domain.errors import NotFound
 from batchpoint.domain.job import TERMINAL_STATES, Job
+from batchpoint.domain.results import ResultsHead, StoredFile
 
 POLL_SECONDS = 0.02
 _BYTES = "application/octet-stream"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +23,7 @@ from batchpoint.domain.errors import (
     NotFound,
     Unavailable,
 )
+from batchpoint.domain.findings import invalid_fields
 from batchpoint.telemetry import log_of
 
 MEDIA_TYPE = "application/problem+json"
@@ -36,8 +39,6 @@ STATUS_OF_FAMILY: tuple[tuple[type[BatchpointError], int], ...] = (
     (BatchpointError, 500),
 )
 STATUS_OF_CODE = {"storage_full": 507}
-
-_FINDINGS_MAX = 20
 
 
 class Problem(BaseModel):
@@ -77,28 +78,6 @@ def response_of(error: BatchpointError) -> JSONResponse:
     """Turn an error into a response."""
     problem = problem_of(error)
     return JSONResponse(problem.model_dump(), problem.status, media_type=MEDIA_TYPE)
-
-
-def invalid_fields(found: list[Any]) -> Invalid:
-    """Turn what pydantic found into one error that names every field."""
-    sentences: list[str] = []
-    for finding in found[:_FINDINGS_MAX]:
-        place = ".".join(str(step) for step in finding["loc"] if step != "body") or "body"
-        if finding["type"] == "extra_forbidden":
-            sentences.append(f"{place}: unknown field; remove it or check its spelling")
-        else:
-            message = str(finding["msg"]).removeprefix("Value error, ")
-            sentences.append(f"{place}: {message[:1].lower()}{message[1:]}")
-    if len(found) > _FINDINGS_MAX:
-        sentences.append(f"and {len(found) - _FINDINGS_MAX} more")
-    only_unknown = all(finding["type"] == "extra_forbidden" for finding in found)
-    first = [str(step) for step in found[0]["loc"] if step != "body"] if found else []
-    single = len(sentences) == 1
-    return Invalid(
-        sentences[0].partition(": ")[2] if single else "; ".join(sentences),
-        code="field_unknown" if only_unknown and found else "field_invalid",
-        where=".".join(first) or "body" if single else None,
-    )
 
 
 class Bulkhead:
@@ -143,7 +122,7 @@ def install(app: FastAPI) -> None:
 
     def fields(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError | ValidationError)
-        return response_of(invalid_fields(list(error.errors())))
+        return response_of(invalid_fields(cast("Sequence[ErrorDetails]", error.errors())))
 
     def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)

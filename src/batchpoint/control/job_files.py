@@ -11,20 +11,12 @@ from pathlib import Path
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError, Conflict, NotFound
 from batchpoint.domain.job import TERMINAL_STATES, Job, JobState
-from batchpoint.domain.model_shape import Noun
+from batchpoint.domain.results import StoredFile
 from batchpoint.formats.durable import storage_error
 from batchpoint.formats.layout import FAILED_ITEMS, job_folder
 from batchpoint.storage.locate import path_of
 
 _CHUNK_BYTES = 256 * 1024
-
-
-class StoredFile(Noun):
-    """One file of a job: its path below the logs or the results, and its size in bytes."""
-
-    path: str
-    size: int
-    modified_at: datetime
 
 
 class JobFiles:

@@ -9,11 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from batchpoint.domain.errors import NotFound, Unavailable
 from batchpoint.domain.job import Job
-from batchpoint.domain.model_shape import Noun
+from batchpoint.domain.results import ResultsHead
 
 _PARQUET_SECONDS_MAX = 60
 _LINE_CHARS_MAX = 16 * 1024 * 1024
@@ -31,13 +29,6 @@ for batch in table.iter_batches(batch_size=max(wanted, 1)):
         break
 json.dump({"columns": table.schema_arrow.names, "rows": rows}, sys.stdout, default=str)
 """
-
-
-class ResultsHead(Noun):
-    """Some rows of a table: cells of CSV are text as written; `columns` null: there is no header."""
-
-    columns: list[str] | None
-    rows: list[list[Any]] = Field(default_factory=list[list[Any]])
 
 
 def head(path: Path, job: Job, rows: int) -> ResultsHead:
@@ -65,7 +56,7 @@ def head(path: Path, job: Job, rows: int) -> ResultsHead:
 def _csv(path: Path, rows: int) -> ResultsHead:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
-        columns: list[str] = next(reader, [])
+        columns = next(reader, None) or []
         return ResultsHead(columns=columns, rows=[list(row) for row in islice(reader, rows)])
 
 

@@ -1,0 +1,296 @@
+"""The SDK's front door: `Client`, and `Input` for pointing at data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypedDict, Unpack
+
+from pydantic import ValidationError
+
+from batchpoint.client.connection import Connection, segment, server_url
+from batchpoint.client.embedded_transport import AsgiApp
+from batchpoint.client.jobs import JobHandle, Jobs
+from batchpoint.client.local_files import LocalFiles
+from batchpoint.client.resources import Computes, Deployments, Endpoints, Environments, Models
+from batchpoint.clock import SystemClock
+from batchpoint.domain.asset import Environment, Model
+from batchpoint.domain.endpoint import (
+    BatchDeployment,
+    BatchEndpoint,
+    CodeConfiguration,
+    DeploymentSettings,
+    RetrySettings,
+)
+from batchpoint.domain.errors import Invalid, NotFound
+from batchpoint.domain.findings import invalid_fields
+from batchpoint.domain.job import Invocation, Job, JobInput, JobOutput, Overrides
+
+_KEY_DIGITS = 32
+_NOT_PATHS = ("upload:", "azureml:")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A pointer to data: a local path or a URI, and whether it is one file or a folder.
+
+    A type that is left out is found by looking.
+    """
+
+    path: str | os.PathLike[str]
+    type: Literal["uri_file", "uri_folder"] | None = None
+
+    def resolved(self) -> JobInput:
+        """Return the input with an absolute path."""
+        text = os.fspath(self.path)
+        if "://" not in text:
+            text = str(Path(text).expanduser().absolute())
+        local = Path(text.removeprefix("file://"))
+        kind = self.type or ("uri_file" if local.is_file() else "uri_folder")
+        return JobInput(type=kind, uri=text)
+
+
+class SettingFields(TypedDict, total=False):
+    """Settings of a deployment as keywords of `Client.deploy`; see `DeploymentSettings`."""
+
+    instance_count: int
+    max_concurrency_per_instance: int
+    mini_batch_size: int
+    max_retries: int
+    timeout: int
+    error_threshold: int
+    logging_level: Literal["debug", "info", "warning"]
+    output_action: Literal["append_row", "summary_only"]
+    output_file_name: str
+    output_format: Literal["batchpoint", "azure"]
+    environment_variables: Mapping[str, str]
+    split_files: bool
+    coalesce_files: bool
+
+
+class OverrideFields(TypedDict, total=False):
+    """What one job may change, as keywords of `Client.invoke`; see `Overrides`."""
+
+    instance_count: int
+    max_concurrency_per_instance: int
+    mini_batch_size: int
+    max_retries: int
+    timeout: int
+    error_threshold: int
+    output_file_name: str
+    environment_variables: Mapping[str, str]
+
+
+class Client:
+    """Batchpoint from Python.
+
+    Without a `url` (and without BATCHPOINT_URL) everything happens on this machine with no server;
+    with one, the same calls go to the server there. Usable as a context manager.
+
+    Raises: errors of `batchpoint.domain.errors`, wherever they happened.
+    """
+
+    def __init__(self, url: str | None = None, *, app: AsgiApp | None = None) -> None:
+        """Nothing is contacted yet. `app`: an ASGI app to use in the embedded mode's place."""
+        connection = Connection(None if app is not None else url or server_url(), app)
+        files = LocalFiles(connection)
+        self._connection = connection
+        self.endpoints = Endpoints(connection)
+        self.deployments = Deployments(connection, files)
+        self.models = Models(connection, files)
+        self.environments = Environments(connection, files)
+        self.computes = Computes(connection)
+        self.jobs = Jobs(connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open; jobs go on."""
+        self._connection.close()
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether there is no server and this process does the work of one."""
+        return self._connection.embedded
+
+    def server_version(self) -> str:
+        """Return the version of batchpoint that answers."""
+        return self._connection.send("GET", "/version").json()["version"]
+
+    def deploy(
+        self,
+        model: str | os.PathLike[str] | Model,
+        name: str,
+        *,
+        deployment: str = "default",
+        code: str | os.PathLike[str] | None = None,
+        scoring_script: str | None = None,
+        environment: str | Environment | None = None,
+        compute: str = "local",
+        set_default: bool = True,
+        **settings: Unpack[SettingFields],
+    ) -> BatchDeployment:
+        """Put a model behind an endpoint, making the endpoint when there is none of that name.
+
+        Args:
+            model: a folder or file, a registered model (`azureml:NAME:VERSION`), or a `Model`. A
+                folder with an MLmodel file in it is an MLflow model, which needs no code.
+            name: the endpoint.
+            deployment: the deployment behind it; an existing one is updated.
+            code: the folder of the scoring script; that of the script when left out.
+            scoring_script: the script in that folder, or the path of one.
+            environment: what the code runs in; an MLflow model brings its own.
+            compute: where it runs.
+            set_default: make it the endpoint's default.
+            settings: as in a deployment file, e.g. `mini_batch_size=20`.
+
+        Raises:
+            Invalid: something is wrong with the model, the script or a setting.
+        """
+        try:
+            wanted = BatchDeployment(
+                name=deployment,
+                endpoint_name=name,
+                model=_model(model),
+                code_configuration=_code(code, scoring_script),
+                environment=environment,
+                compute=compute,
+                settings=_settings(settings),
+            )
+            endpoint = BatchEndpoint(name=name)
+        except ValidationError as error:
+            raise invalid_fields(error.errors()) from error
+        try:
+            self.endpoints.get(name)
+            is_new = False
+        except NotFound:
+            self.endpoints.create_or_update(endpoint)
+            is_new = True
+        try:
+            return self.deployments.create_or_update(wanted, set_default=set_default)
+        except Invalid:
+            if is_new:
+                # What could not be deployed should leave nothing behind.
+                self.endpoints.delete(name)
+            raise
+
+    def invoke(  # noqa: PLR0913  # keywords, all of them optional
+        self,
+        endpoint: str,
+        input: str | os.PathLike[str] | Input | JobInput,  # noqa: A002  # the field's word
+        *,
+        deployment: str | None = None,
+        output: str | os.PathLike[str] | None = None,
+        job_name: str | None = None,
+        experiment_name: str | None = None,
+        description: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        **overrides: Unpack[OverrideFields],
+    ) -> JobHandle:
+        """Start a job that scores everything `input` points at, and return a handle on it.
+
+        Args:
+            endpoint: whose default deployment scores, unless `deployment` names one.
+            input: a file or a folder.
+            deployment: the deployment to use.
+            output: the folder in which the results appear when they are complete.
+            job_name: a name for the job; made up when left out.
+            experiment_name: kept with the job.
+            description: kept with the job.
+            tags: kept with the job.
+            idempotency_key: the same key and arguments again give the same job.
+            overrides: what is different for this job, e.g. `mini_batch_size=20`.
+
+        Raises:
+            Invalid: `input_not_found`, `input_unreadable`, a wrong field.
+            NotFound: no such endpoint or deployment.
+            Conflict: `default_deployment_unset`, `output_exists`, `idempotency_conflict`.
+        """
+        if isinstance(input, JobInput):
+            source = input
+        else:
+            source = (input if isinstance(input, Input) else Input(input)).resolved()
+        try:
+            body = Invocation(
+                deployment_name=deployment,
+                input=source,
+                output=None if output is None else JobOutput(uri=_absolute(output)),
+                job_name=job_name,
+                experiment_name=experiment_name,
+                description=description,
+                tags=dict(tags or {}),
+                overrides=Overrides.model_validate(overrides),
+            )
+        except ValidationError as error:
+            raise invalid_fields(error.errors()) from error
+        return self.send_invocation(endpoint, body, idempotency_key)
+
+    def send_invocation(
+        self, endpoint: str, body: Invocation, idempotency_key: str | None = None
+    ) -> JobHandle:
+        """Start a job from a whole invocation; see `invoke`."""
+        key = idempotency_key or SystemClock().hexadecimal(_KEY_DIGITS)
+        answer = self._connection.send(
+            "POST",
+            f"/endpoints/{segment(endpoint)}/jobs",
+            body=body,
+            headers={"Idempotency-Key": key},
+            repeatable=True,
+        )
+        return JobHandle(self._connection, Job.model_validate_json(answer.content))
+
+    def job(self, name: str) -> JobHandle:
+        """Return a handle on a job that exists. Raises: NotFound (`job_not_found`)."""
+        return self.jobs.handle(name)
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    return text if "://" in text else str(Path(text).expanduser().absolute())
+
+
+def _model(model: str | os.PathLike[str] | Model) -> str | Model:
+    if isinstance(model, Model):
+        return model
+    text = os.fspath(model)
+    path = Path(text).expanduser()
+    if text.startswith(_NOT_PATHS) or (not path.exists() and ":" in text):
+        return Model(path=text) if text.startswith("upload:") else text
+    kind = "mlflow_model" if (path / "MLmodel").is_file() else "custom_model"
+    return Model(path=str(path.absolute()), type=kind)
+
+
+def _code(code: str | os.PathLike[str] | None, script: str | None) -> CodeConfiguration | None:
+    if code is None and script is None:
+        return None
+    if script is None:
+        raise Invalid(
+            "is needed with code: name the script in that folder",
+            code="field_invalid",
+            where="scoring_script",
+        )
+    if code is None:
+        path = Path(script).expanduser().absolute()
+        return CodeConfiguration(code=str(path.parent), scoring_script=path.name)
+    return CodeConfiguration(code=os.fspath(code), scoring_script=script)
+
+
+def _settings(given: SettingFields) -> DeploymentSettings:
+    fields = dict(given)
+    retry = {name: fields.pop(name) for name in ("max_retries", "timeout") if name in fields}
+    if retry:
+        fields["retry_settings"] = RetrySettings.model_validate(retry)
+    return DeploymentSettings.model_validate(fields)

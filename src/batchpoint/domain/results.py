@@ -1,0 +1,24 @@
+"""What callers see of a job's files: listings, and the first rows of a table."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field, JsonValue
+
+from batchpoint.domain.model_shape import Noun
+
+
+class StoredFile(Noun):
+    """One file of a job: its path below the logs or the results, and its size in bytes."""
+
+    path: str
+    size: int
+    modified_at: datetime
+
+
+class ResultsHead(Noun):
+    """Some rows of a table: cells of CSV are text, and `columns` is null without a header."""
+
+    columns: list[str] | None
+    rows: list[list[JsonValue]] = Field(default_factory=list[list[JsonValue]])
