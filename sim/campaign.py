@@ -111,7 +111,7 @@ class SimulatedJob:
         if self.events == self._world.weather.cancel_at:
             event = CancelRequested()
         now = self._loop.now
-        self._referee.before(event, now)
+        self._referee.before(event, self._dispatch, now)
         commands = self._dispatch.handle(event, now)
         if self.trace is not None:
             self.trace.append(f"{now:.6f} {event} -> {commands}")

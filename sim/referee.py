@@ -95,15 +95,23 @@ class Referee:
 
     # --- what is told -----------------------------------------------------------------------
 
-    def before(self, event: Event, now: float) -> None:
+    def before(self, event: Event, dispatch: Dispatch, now: float) -> None:
         """Note an event before `Dispatch` sees it."""
         self._results = {}
+        for name in self._revocable & self._held.keys():
+            # Work may have been taken away from it, which no command tells.
+            node = dispatch._roster.get(name)
+            kept = node.held if node else {}
+            for task in [task for task in self._held[name] if task not in kept]:
+                del self._held[name][task]
+                self._losses[task.mini_batch] += 1
         if isinstance(event, Reported):
             self._reported(event, now)
         elif isinstance(event, NodeReady):
             self._held.setdefault(event.node, {})
             self._heard[event.node] = now
         elif isinstance(event, NodeLost):
+            self._revocable.discard(event.node)
             for task in self._held.pop(event.node, {}):
                 self._losses[task.mini_batch] += 1
             self._init_failed.discard(event.node)
@@ -321,9 +329,7 @@ class Referee:
         many = len(batches) >= limits.SYSTEMIC_FAILURES_MIN
         justified = {
             "": finish.outcome == "completed" and all_done and self._succeeded,
-            "error_threshold_exceeded": (
-                threshold is not None and 0 <= threshold < self.failures
-            ),
+            "error_threshold_exceeded": (threshold is not None and 0 <= threshold < self.failures),
             "nothing_scored": all_done and not self._succeeded,
             "no_input_items": all_done and not self._world.items,
             "systemic_failure": not self._succeeded and many and len(kinds) == 1,

@@ -48,6 +48,7 @@ class SimNode:
     alive: bool = True
     loaded: bool = False
     loading: bool = False
+    patience: float = 0.5
 
 
 class SimEngine:
@@ -131,13 +132,12 @@ class SimEngine:
         node.loading = False
         if not node.alive:
             return
-        if node.broken or (
-            self._weather.init_fails == "sometimes" and self._rng.random() < 0.2
-        ):
+        if node.broken or (self._weather.init_fails == "sometimes" and self._rng.random() < 0.2):
             error = AttemptError("user", "init", "InitError", "simulated failure of init()")
             self._send(WorkerFailed(node.name, error))
             node.loading = True
-            self._loop.after(1.0, lambda: self._load(node))
+            node.patience *= 2
+            self._loop.after(node.patience, lambda: self._load(node))
             return
         node.loaded = True
         self._work(node)

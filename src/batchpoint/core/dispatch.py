@@ -62,7 +62,8 @@ class Dispatch:
         # Only tasks that had trouble, and mini-batches whose losses are charged by now.
         self._attempts: dict[Task, Attempts] = {}
         self._poisonous: set[int] = set()
-        self._init_failures = 0
+        # Names of the nodes where a worker failed to load, since one last scored anywhere.
+        self._init_failures: list[str] = []
         self._retries = 0
         self._items_total = 0
         self._sealed = False
@@ -191,11 +192,12 @@ class Dispatch:
         if node is None:
             return
         node.init_failures += 1
-        self._init_failures += 1
+        self._init_failures.append(node.name)
         if node.held:
             self._watch(node, now)
         allowed = 1 + self._policy.max_retries
-        if self._init_failures >= allowed and all(node.init_failures for node in self._roster):
+        failing = set(self._init_failures)
+        if len(self._init_failures) >= allowed and all(n.name in failing for n in self._roster):
             self._finish("failed", "init_failed", event.error)
         elif node.init_failures >= allowed:
             # Others can load the model: this node is broken, its work goes to them.
@@ -216,7 +218,9 @@ class Dispatch:
             if result.outcome == "lost":
                 self._lost(result)
                 continue
-            node.init_failures = self._init_failures = 0
+            node.init_failures = 0
+            if self._init_failures:
+                self._init_failures.clear()
             if result.outcome != "scored":
                 self._failed(result)
             elif self._accept(result, record):
@@ -281,8 +285,7 @@ class Dispatch:
         error = result.error or AttemptError(
             "user", result.outcome, result.outcome, f"the attempt ended: {result.outcome}"
         )
-        if self._probation.failed(error):
-            self._backlog.unpark()
+        self._suspect(error)
         self._decide(result, attempts, error)
 
     def _lost(self, result: TaskResult) -> None:
@@ -290,18 +293,25 @@ class Dispatch:
         task = result.task
         attempts = self._attempts.setdefault(task, Attempts())
         attempts.lose(result.seconds)
-        poisonous = task.mini_batch in self._poisonous
-        if not poisonous and (attempts.lost_in_a_row < limits.INFRASTRUCTURE_LOSSES_IN_A_ROW_MAX):
+        cap = limits.INFRASTRUCTURE_LOSSES_IN_A_ROW_MAX
+        if task.mini_batch in self._poisonous:
+            cap = limits.POISON_LOSSES_IN_A_ROW_MAX
+        if attempts.lost_in_a_row < cap:
             self._retries += 1
             self._backlog.put_back(task)
             return
-        # From the cap on a loss is charged; a whole mini-batch has had its attempts.
+        # It has had all attempts that it will get: it is bisected, or given up.
         self._poisonous.add(task.mini_batch)
-        attempts.charged += 1 if poisonous else 1 + self._policy.max_retries
+        attempts.charged = max(2, 1 + self._policy.max_retries)
         error = result.error or AttemptError(
             "batchpoint", "lost", "WorkerLost", "its workers or nodes were lost again and again"
         )
+        self._suspect(error)
         self._decide(result, attempts, error)
+
+    def _suspect(self, error: AttemptError) -> None:
+        if self._probation.failed(error):
+            self._backlog.unpark()
 
     def _lose(self, tasks: list[Task], cause: str) -> None:
         """Put tasks whose node is gone back to the front, in order."""

@@ -29,6 +29,8 @@ INFRASTRUCTURE_LOSSES_IN_A_ROW_MAX = 10
 SYSTEMIC_FAILURES_MIN = 3
 # The same for single items or rows of fewer mini-batches.
 SYSTEMIC_VERDICTS_MAX = 100
+# The pieces of such a mini-batch are given up sooner: each loss may cost a node.
+POISON_LOSSES_IN_A_ROW_MAX = 3
 # Lost so often in a row, a task is handed out alone, so that the guilty one among many is found.
 SOLITARY_LOSSES_MIN = 5
 # A node that holds work and says nothing for the timeout, the time to load a model, and this long.
