@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import cast
 
@@ -24,7 +25,6 @@ from batchpoint.domain.errors import (
     Unavailable,
 )
 from batchpoint.domain.findings import invalid_fields
-from batchpoint.telemetry import log_of
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -86,7 +86,7 @@ class Bulkhead:
     def __init__(self, app: ASGIApp) -> None:
         """Wrap an ASGI app."""
         self._app = app
-        self._log = log_of("api")
+        self._log = logging.getLogger("batchpoint.api")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request and answer for whatever goes wrong."""
@@ -103,7 +103,7 @@ class Bulkhead:
         try:
             await self._app(scope, receive, sent)
         except Exception:
-            self._log.exception("request failed", method=scope["method"], path=scope["path"])
+            self._log.exception("%s %s failed", scope["method"], scope["path"])
             if started:
                 # Half an answer must not look like a whole one.
                 raise

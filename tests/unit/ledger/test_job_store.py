@@ -214,10 +214,14 @@ def test_a_full_disk_is_said_clearly_and_loses_nothing(ledger: Ledger) -> None:
     epoch = ledger.acquire_lease("j-0", "a", NOW, 15)
     assert epoch is not None
     kept = []
-    with pytest.raises(Unavailable, match="disk that holds the ledger is full") as caught:
+
+    def fill() -> None:
         for number in range(100):
             ledger.renew("j-0", epoch, NOW, 15, status=running(number), records=bytes(3_000))
             kept.append(number)
+
+    with pytest.raises(Unavailable, match="disk that holds the ledger is full") as caught:
+        fill()
     assert caught.value.code == "storage_full"
     assert caught.value.retryable
     assert len(list(ledger.checkpoints("j-0"))) == len(kept) > 0
