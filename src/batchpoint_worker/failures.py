@@ -16,6 +16,7 @@ CHAIN_LENGTH_MAX = 5
 FRAMES_MAX = 30
 
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_IMPORTER = os.path.join(os.path.dirname(os.path.abspath(traceback.__file__)), "importlib")
 _LIBRARIES = ("%ssite-packages%s" % (os.sep, os.sep), "%sdist-packages%s" % (os.sep, os.sep))
 _STANDARD = os.path.dirname(os.path.abspath(traceback.__file__)) + os.sep
 
@@ -104,10 +105,8 @@ def _shown(value: object) -> str:
 
 def _is_own(file: str) -> bool:
     """Tell whether a file is the user's own: not ours, not a library's, not generated."""
-    return (
-        not file.startswith((_OURS, _STANDARD, "<"))
-        and not any(mark in file for mark in _LIBRARIES)
-        and "importlib" not in file
+    return not file.startswith((_OURS, _STANDARD, "<")) and not any(
+        mark in file for mark in _LIBRARIES
     )
 
 
@@ -116,7 +115,7 @@ def _frames(trace: Optional[TracebackType]) -> List[Frame]:
     frames: List[Frame] = []
     while trace is not None:
         code = trace.tb_frame.f_code
-        if not code.co_filename.startswith((_OURS, "<frozen importlib", "<frozen runpy")):
+        if not code.co_filename.startswith((_OURS, _IMPORTER, "<frozen ")):
             frames.append((code.co_filename, trace.tb_lineno, code.co_name))
         trace = trace.tb_next
     return frames

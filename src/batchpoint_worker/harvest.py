@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -56,10 +57,8 @@ def discard(folder: str) -> None:
         if is_folder:
             shutil.rmtree(path, ignore_errors=True)
         else:
-            try:
+            with contextlib.suppress(OSError):
                 os.unlink(path)
-            except FileNotFoundError:
-                continue
 
 
 def _move(source: str, destination: str) -> None:

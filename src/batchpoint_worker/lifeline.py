@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import select
@@ -54,6 +53,8 @@ def die_with_parent() -> None:
     """Have the kernel kill this process when the thread that started it ends (Linux only)."""
     if not sys.platform.startswith("linux"):
         return
+    import ctypes
+
     parent = os.getppid()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

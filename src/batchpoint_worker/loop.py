@@ -6,17 +6,19 @@ import contextlib
 import importlib
 import json
 import os
-import platform
 import select
 import sys
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from batchpoint_worker import harvest, lifeline, protocol, rows, surroundings
-from batchpoint_worker.failures import error_of
+from batchpoint_worker.failures import error_of, plain_error
 from batchpoint_worker.outbox import Outbox
 from batchpoint_worker.protocol import Header, StatusPage
-from batchpoint_worker.scorer import Failure, Info, Request, Scored, Scorer, Task
+from batchpoint_worker.scorer import Failure, Info, Request, Scored, Scorer, Task, TaskFailed
+
+# What one message can carry, less room for the lines of failures.
+ROWS_BYTES_MAX = protocol.BODY_BYTES_MAX - (1 << 30)
 
 SCORERS = {
     "script": ("batchpoint_worker.script", "ScriptScorer"),
@@ -122,7 +124,7 @@ class Worker:
                 "seconds": time.monotonic() - began,
                 "forkable": self.forkable(info),
                 "loader": info.loader,
-                "python": platform.python_version(),
+                "python": ".".join(map(str, sys.version_info[:3])),
                 "packages": dict(info.packages),
                 "warnings": [*info.warnings, *warnings],
                 "files": files,
@@ -214,7 +216,7 @@ class Worker:
         result: Header = {"id": number, "ok": False, "seconds": 0.0}
         body: List[bytes] = []
         try:
-            scored = scorer.score(task, request, self.status)
+            scored = _sendable(scorer.score(task, request, self.status))
             self.status.set(number, time.monotonic(), protocol.HARVESTING, scored.slice_rows)
             files, warnings = self._take_files(task.get("harvest") or "")
         except BaseException as failure:  # noqa: BLE001 - bulkhead: user code may raise anything
@@ -238,10 +240,14 @@ class Worker:
         folder = self.request.output_dir
         if not folder:
             return [], []
-        if destination:
-            return harvest.take(folder, destination)
-        if harvest.is_empty(folder):
-            return [], []
+        try:
+            if destination:
+                return harvest.take(folder, destination)
+            if harvest.is_empty(folder):
+                return [], []
+        except OSError as error:  # a full disk is not what user code did wrong
+            message = "files of the output folder cannot be kept: %s" % error
+            raise TaskFailed(plain_error(type(error).__name__, message, "storage")) from error
         harvest.discard(folder)
         return [], ["files in the output folder were deleted: this job publishes none"]
 
@@ -255,6 +261,19 @@ class Worker:
         if os.getpid() != self.pid:
             surroundings.flush_streams()
             os._exit(0)
+
+
+def _sendable(scored: Scored) -> Scored:
+    """Return what was scored if one message can carry it; raises TaskFailed."""
+    if len(scored.data) > ROWS_BYTES_MAX:
+        raise TaskFailed(
+            plain_error(
+                "result_too_large",
+                "%d rows make %d bytes, and one mini-batch may return %d; choose a smaller "
+                "mini_batch_size" % (scored.rows, len(scored.data), ROWS_BYTES_MAX),
+            )
+        )
+    return scored
 
 
 def _fill(result: Header, scored: Scored) -> List[bytes]:

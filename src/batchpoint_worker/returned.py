@@ -62,6 +62,9 @@ def table_of(value: Any) -> Table:
     Raises:
         TaskFailed: a column has one of our names.
     """
+    if isinstance(value, (list, tuple)):
+        cells = list(map(cell_of, cast("List[Any]", value)))
+        return Table([Column(LIST_COLUMN, cells)], len(cells))
     if is_a(value, "pandas", "DataFrame"):
         table = _pandas_table(value)
     elif is_a(value, "pandas", "Series", "Index"):
@@ -77,10 +80,8 @@ def table_of(value: Any) -> Table:
         table = Table(columns, value.num_rows)
     elif is_a(value, "pyarrow", "Array", "ChunkedArray"):
         table = Table([_arrow_column(LIST_COLUMN, value)], len(value))
-    elif is_a(value, "numpy", "ndarray"):
-        table = _array_table(value)
     else:
-        table = Table([Column(LIST_COLUMN, list(map(cell_of, value)))], len(value))
+        table = _array_table(value)
     _check_names(table)
     return table
 
@@ -98,8 +99,8 @@ def _check_names(table: Table) -> None:
             )
 
 
-def _described(value: Any) -> str:
-    kind: Any = type(value)
+def _described(value: object) -> str:
+    kind = type(value)
     if value is None:
         return "None (is a `return` missing?)"
     name = kind.__name__ if kind.__module__ == "builtins" else kind.__module__ + "." + kind.__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Dict, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from batchpoint_worker.protocol import Header, StatusPage
@@ -14,8 +13,7 @@ Error = Dict[str, Any]
 """{origin, type, message, traceback, file, line}; made by `batchpoint_worker.failures`."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What `load` asked for, with the values of the latest `job` in place of the first."""
 
     mode: str
@@ -50,7 +48,7 @@ class Request:
     def for_job(self, header: Header) -> Request:
         """Return the request with what a `job` message changes."""
         names = ("environment", "render", "action", "output_dir")
-        return dataclasses.replace(self, **{n: header[n] for n in names if n in header})
+        return self._replace(**{n: header[n] for n in names if n in header})
 
 
 class Info(NamedTuple):

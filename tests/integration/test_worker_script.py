@@ -357,3 +357,22 @@ def test_a_large_group_comes_back_whole_and_in_order(start: Start):
         assert len(body) == sum(result["length"] for result in header["results"])
         ids += [result["id"] for result in header["results"]]
     assert ids == list(range(500))
+
+
+def test_files_that_cannot_be_kept_are_no_fault_of_the_script(start: Start):
+    driver = start()
+    driver.load(
+        """
+        import os
+        def init(): pass
+        def run(mini_batch):
+            open(os.path.join(os.environ["AZUREML_BI_OUTPUT_PATH"], "f"), "w").close()
+            return mini_batch
+        """
+    )
+    (driver.folder / "harvest").write_text("in the way")
+    result, _ = driver.score()
+    assert not result["ok"]
+    assert result["error"]["origin"] == "storage"
+    assert "cannot be kept" in result["error"]["message"]
+    assert list(driver.output.iterdir()) == []
