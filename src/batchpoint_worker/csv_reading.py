@@ -44,6 +44,7 @@ def parse(data: bytes, dtype: Dtype) -> Any:
     """
     pd: Any = importlib.import_module("pandas")
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of casts that fail anyway
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             return pd.read_csv(io.BytesIO(data), dtype=dtype, index_col=False, low_memory=False)

@@ -72,9 +72,11 @@ def repair(text: Text, dtype: Any, problem: Exception, parse: Parse) -> Repaired
     faults = _too_long(header, rows)
     if rows and len(faults) == len(rows):
         return _whole(text, _first_fault(faults) + ", as have all others", len(rows))
+    fitting = [index for index in range(len(rows)) if index not in faults]
     for place, name in enumerate(header):
         if types.get(name) in _LOOKS:
-            _check_column(place, name, types[name], rows, faults, parse)
+            values = [(index, _field(rows[index][1], place)) for index in fitting]
+            _check_column(name, types[name], values, faults, parse)
     return _good_rows(text, header, rows, faults, dtype, problem, parse)
 
 
@@ -114,23 +116,30 @@ def _first_fault(faults: Faults) -> str:
 
 
 def _too_long(header: List[str], rows: Sequence[Record]) -> Faults:
-    width = len(header)
+    width = allowed = len(header)
+    longest = len(rows[0][1]) if rows else 0
+    # pandas overlooks a delimiter at the end of the lines, if the first one has it as well.
+    if longest > width and not any(any(f[width:]) for _, f in rows if len(f) <= longest):
+        allowed = longest
     return {
         index: ["has %d fields where the header has %d" % (len(fields), width)]
         for index, (_, fields) in enumerate(rows)
-        if len(fields) > width
+        if len(fields) > allowed
     }
 
 
+def _field(fields: List[str], place: int) -> str:
+    return fields[place] if place < len(fields) else ""
+
+
 def _check_column(
-    place: int, name: str, type_name: str, rows: Sequence[Record], faults: Faults, parse: Parse
+    name: str, type_name: str, values: Sequence[Tuple[int, str]], faults: Faults, parse: Parse
 ) -> None:
-    """Add to `faults` the rows whose value in one column does not convert."""
-    values = [fields[place] if place < len(fields) else "" for _, fields in rows]
-    refused = _refused(sorted(set(values)), type_name, parse)
+    """Add to `faults` the rows of (row, value) in one column that do not convert."""
+    refused = _refused(sorted({value for _, value in values}), type_name, parse)
     if not refused:
         return
-    for index, value in enumerate(values):
+    for index, value in values:
         if value in refused:
             has = "has %r" % bounded(value, SHOWN_CHARS_MAX) if value.strip() else "has no value"
             fault = "column %r must be %s and %s" % (name, _WANTED[type_name], has)
@@ -176,7 +185,7 @@ def _good_rows(
     count, width = len(rows), len(header)
     kept = [index for index in range(count) if index not in faults]
     good = [rows[index][1] for index in kept]
-    lines = [header, *(fields + [""] * (width - len(fields)) for fields in good)]
+    lines = [header, *(fields[:width] + [""] * (width - len(fields)) for fields in good)]
     try:
         frame = parse(_csv_bytes(lines), dtype)
     except (ValueError, OverflowError, TypeError) as still:
