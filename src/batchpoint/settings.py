@@ -50,7 +50,7 @@ class ServeSettings(_Section):
 class SupervisorSettings(_Section):
     """How long the supervisor of the embedded mode waits for work before it ends."""
 
-    idle_seconds: float = Field(default=10.0, ge=0)
+    idle_seconds: float = Field(default=2.0, ge=0)
 
 
 class EnvironmentSettings(_Section):

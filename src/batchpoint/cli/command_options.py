@@ -16,7 +16,7 @@ File = Annotated[
 Name = Annotated[
     str | None, typer.Option("--name", "-n", help="Name.", show_default=False, metavar="NAME")
 ]
-NameArgument = Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False)]
+NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", show_default=False)]
 Version = Annotated[
     str | None,
     typer.Option("--version", "-v", help="Version; the newest unless given.", show_default=False),

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from batchpoint.cli.text_tables import between, count, cut, moment, one_line, safe, table
 from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, Job, JobState
+from batchpoint.domain.results import ResultsHead
 
 _FAULTS = {
     "user": "your scoring code, model or data",
@@ -122,10 +123,20 @@ def failed_items_card(job: Job, examples: Sequence[Mapping[str, object]], width:
     return "\n".join(lines)
 
 
-def predictions_table(columns: Sequence[str], rows: Sequence[Sequence[object]], width: int) -> str:
+def head_columns(head: ResultsHead) -> list[str]:
+    """Name the columns of the predictions; those of a file without a header are numbered."""
+    if head.columns is not None:
+        return head.columns
+    widest = max((len(row) for row in head.rows), default=0)
+    return [f"column{number}" for number in range(1, widest + 1)]
+
+
+def predictions_table(head: ResultsHead, width: int) -> str:
     """Lay out the first rows of the predictions."""
-    shown = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    return table(columns, shown, width)
+    columns = head_columns(head)
+    rows = [["" if cell is None else str(cell) for cell in row] for row in head.rows]
+    short = [row + [""] * (len(columns) - len(row)) for row in rows]
+    return table(columns, short, width)
 
 
 def next_commands(job: Job) -> str:
@@ -136,7 +147,7 @@ def next_commands(job: Job) -> str:
         if job.status.progress.items_failed:
             commands.append(f"job failed-items {name}")
     elif state in TERMINAL_STATES:
-        commands = [f"job logs {name}", f"job failed-items {name}"]
+        commands = [f"job show {name}", f"job logs {name}"]
     else:
         commands = [f"job stream {name}", f"job cancel {name}"]
     return "\n".join(f"  batchpoint {command}" for command in commands)

@@ -1,0 +1,58 @@
+"""Opens the SDK for a command: to the server that the settings name, or in this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from batchpoint.domain.errors import Invalid
+
+if TYPE_CHECKING:  # httpx is slow to import, and `--help` does without
+    from batchpoint.client.client import Client
+
+
+@contextmanager
+def connected() -> Generator[Client]:
+    """Give a client and close it afterwards; jobs go on.
+
+    Raises:
+        Invalid: `settings_invalid`.
+    """
+    from batchpoint.client.client import Client
+    from batchpoint.settings import Settings
+
+    settings = Settings.load(os.environ)
+    if settings.url is not None:
+        client = Client(settings.url)
+    else:
+        from batchpoint import wiring
+        from batchpoint.telemetry import configure_logs
+
+        # The app runs in this process: what it has to log must not get into results on stdout.
+        configure_logs(level="warning", log_format="console")
+        client = Client(app=wiring.embedded_app(settings))
+    with client:
+        yield client
+
+
+def given_name(argument: str | None, option: str | None, what: str) -> str:
+    """Take a name that may be given as an argument or with `--name`.
+
+    Raises:
+        Invalid: When it is missing, or given twice and differently.
+    """
+    if argument is not None and option is not None and argument != option:
+        raise Invalid(f"the {what} is given twice: {argument!r} and --name {option!r}")
+    name = argument or option
+    if not name:
+        raise Invalid(f"the {what}'s name is missing: give it as an argument or with --name")
+    return name
+
+
+def endpoint_given(name: str | None) -> str:
+    """Take the endpoint's name that `--endpoint-name` gives. Raises: Invalid when missing."""
+    if not name:
+        raise Invalid("the endpoint's name is missing: give it with --endpoint-name")
+    return name

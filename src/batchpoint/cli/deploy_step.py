@@ -1,0 +1,156 @@
+"""What `deploy` does: an endpoint when there is none, a deployment, and making it the default."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batchpoint.cli.asset_references import is_reference, is_uri
+from batchpoint.cli.client_connection import connected
+from batchpoint.cli.error_report import warn
+from batchpoint.cli.output_forms import OutputForm
+from batchpoint.cli.progress_printers import to_stderr
+from batchpoint.cli.render import emit
+from batchpoint.cli.text_tables import count
+from batchpoint.cli.yaml_files import Flags, Loaded, load_deployment
+from batchpoint.cli.yaml_overrides import tree_of
+from batchpoint.cli.yaml_tree import MapNode, Mark
+from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.errors import Invalid, NotFound
+
+if TYPE_CHECKING:
+    from batchpoint.client.client import Client
+
+_DEPLOYMENT = "default"
+_YAML = (".yml", ".yaml")
+
+
+@dataclass(frozen=True)
+class DeployWish:
+    """What the command line says; `flags` are dotted fields of a deployment."""
+
+    path: str
+    sets: list[str]
+    flags: Flags
+    code: Path | None
+    scoring_script: str | None
+    environment: str | None
+
+
+def deploy_model(wish: DeployWish, *, form: OutputForm | None, query: str | None) -> None:
+    """Deploy and say what was chosen.
+
+    Raises:
+        Invalid: Something is wrong with the model, the script, the environment or a setting.
+    """
+    is_file = wish.path.endswith(_YAML) and Path(wish.path).is_file()
+    loaded = _from_file(wish) if is_file else _from_model(wish)
+    warn(loaded.warnings)
+    with connected() as client:
+        deployment = loaded.noun if is_file else _with_workers(loaded.noun, client)
+        if sys.stderr.isatty():
+            to_stderr("Checking the model and making its environment …")
+        made, is_new = _put(client, deployment)
+    emit(made, form=form, query=query, text=lambda: _told(made, is_new=is_new))
+
+
+def _put(client: Client, deployment: BatchDeployment) -> tuple[BatchDeployment, bool]:
+    """Make endpoint and deployment; an endpoint made in vain is taken away again."""
+    owner = deployment.endpoint_name
+    try:
+        client.endpoints.get(owner)
+        is_new = False
+    except NotFound:
+        client.endpoints.create_or_update(BatchEndpoint(name=owner))
+        is_new = True
+    try:
+        return client.deployments.create_or_update(deployment, set_default=True), is_new
+    except Invalid:
+        if is_new:
+            client.endpoints.delete(owner)
+        raise
+
+
+def _from_file(wish: DeployWish) -> Loaded[BatchDeployment]:
+    for flag, value in (
+        ("--code", wish.code),
+        ("--scoring-script", wish.scoring_script),
+        ("--environment", wish.environment),
+    ):
+        if value is not None:
+            raise Invalid(f"{flag} goes with a model; {wish.path} says it itself (or use --set)")
+    return load_deployment(Path(wish.path), wish.sets, wish.flags)
+
+
+def _from_model(wish: DeployWish) -> Loaded[BatchDeployment]:
+    if wish.flags["endpoint_name"][1] is None:
+        raise Invalid("the endpoint's name is missing: give it with --name")
+    known = is_reference(wish.path) or is_uri(wish.path) or Path(wish.path).expanduser().exists()
+    is_versioned = not known and (":" in wish.path or "@" in wish.path)
+    path = wish.path if known or is_versioned else f"./{wish.path}"  # a path that is not there
+    if known and not is_reference(wish.path) and not is_uri(wish.path):
+        path = str(Path(wish.path).expanduser().absolute())
+    data: dict[str, object] = {"name": _DEPLOYMENT, "type": "model", "model": path}
+    if wish.scoring_script is not None or wish.code is not None:
+        data["code_configuration"] = _code(wish)
+    if wish.environment is not None:
+        data["environment"] = _environment(wish.environment)
+    tree = tree_of(data, Mark("command line", 0, 0))
+    assert isinstance(tree, MapNode)
+    return load_deployment(None, wish.sets, wish.flags, existing=tree)
+
+
+def _code(wish: DeployWish) -> dict[str, object]:
+    if wish.scoring_script is None:
+        raise Invalid("--code needs --scoring-script: the name of the script in that folder")
+    if wish.code is not None:
+        return {"code": str(wish.code), "scoring_script": wish.scoring_script}
+    script = Path(wish.scoring_script).expanduser().absolute()
+    return {"code": str(script.parent), "scoring_script": script.name}
+
+
+def _environment(text: str) -> object:
+    """Read `--environment`: a reference, a conda file (YAML) or a list of requirements."""
+    if not Path(text).expanduser().is_file():
+        return text
+    return {"conda_file": text} if text.endswith(_YAML) else {"requirements": text}
+
+
+def _with_workers(deployment: BatchDeployment, client: Client) -> BatchDeployment:
+    """Take one worker per core where the cores are known: on this machine."""
+    settings = deployment.settings
+    if settings.max_concurrency_per_instance is not None or not client.is_embedded:
+        return deployment
+    workers = {"max_concurrency_per_instance": cores()}
+    return deployment.model_copy(update={"settings": settings.model_copy(update=workers)})
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _told(made: BatchDeployment, *, is_new: bool) -> str:
+    settings = made.settings
+    instances = made.resources.instance_count or settings.instance_count or 1
+    workers = settings.max_concurrency_per_instance or 1
+    code = made.code_configuration
+    fields = [
+        ("endpoint", f"{made.endpoint_name} ({'new' if is_new else 'was there'})"),
+        ("deployment", f"{made.name} (the endpoint's default)"),
+        ("model", made.model if isinstance(made.model, str) else made.model.path),
+        ("scored by", code.scoring_script if code else "the model itself, no code needed"),
+        ("compute", f"{made.compute}: {count(instances, 'instance')} × {count(workers, 'worker')}"),
+        ("mini-batch", count(settings.mini_batch_size or 1, "file")),
+    ]
+    if isinstance(made.environment, str):
+        fields.append(("environment", made.environment))
+    lines = [f"Deployed {made.endpoint_name}"]
+    lines += [f"  {label:<11} {value}" for label, value in fields]
+    lines += ["", f"  batchpoint invoke {made.endpoint_name} --input DATA --wait"]
+    return "\n".join(lines)

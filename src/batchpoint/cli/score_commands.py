@@ -1,0 +1,207 @@
+"""The two commands of the main job: `deploy` and `invoke`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchpoint.cli.command_options import File, Form, Name, NameArgument, Query, Sets
+from batchpoint.cli.command_tree import Command, new_app
+from batchpoint.cli.output_forms import OutputForm
+
+deploy = new_app()
+invoke = new_app()
+
+_Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--max-concurrency-per-instance",
+        min=1,
+        help="Workers per instance; deploy takes one per core of this machine.",
+        show_default=False,
+    ),
+]
+_Instances = Annotated[
+    int | None,
+    typer.Option("--instance-count", min=1, help="Instances per job.", show_default=False),
+]
+_MiniBatch = Annotated[
+    int | None,
+    typer.Option("--mini-batch-size", min=1, help="Files per run().", show_default=False),
+]
+
+
+@deploy.command(cls=Command)
+def deploy_command(
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Model file or folder (azureml:NAME:VERSION works, too), or a deployment file.",
+        ),
+    ],
+    *,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", "-n", help="The endpoint; made when there is none of this name."),
+    ] = None,
+    deployment_name: Annotated[
+        str | None,
+        typer.Option("--deployment-name", "-d", help="The deployment behind it; else `default`."),
+    ] = None,
+    code: Annotated[
+        Path | None,
+        typer.Option("--code", help="Folder of the scoring script.", show_default=False),
+    ] = None,
+    scoring_script: Annotated[
+        str | None,
+        typer.Option("--scoring-script", help="Script with init() and run().", show_default=False),
+    ] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option(
+            "--environment",
+            help="azureml:NAME:VERSION, or a conda or requirements file.",
+            show_default=False,
+        ),
+    ] = None,
+    compute: Annotated[
+        str | None, typer.Option("--compute", help="Compute; else `local`.", show_default=False)
+    ] = None,
+    instance_count: _Instances = None,
+    workers: _Workers = None,
+    mini_batch_size: _MiniBatch = None,
+    sets: Sets = None,
+    form: Form = None,
+    query: Query = None,
+) -> None:
+    """Put a model behind an endpoint in one step: endpoint, deployment, default.
+
+    An MLflow model needs no code; anything else takes a scoring script. Deploying again updates
+    the deployment.
+    """
+    from batchpoint.cli.deploy_step import DeployWish, deploy_model
+
+    wish = DeployWish(
+        path=path,
+        sets=sets or [],
+        flags={
+            "endpoint_name": ("--name", name),
+            "name": ("--deployment-name", deployment_name),
+            "compute": ("--compute", compute),
+            "resources.instance_count": ("--instance-count", instance_count),
+            "settings.max_concurrency_per_instance": ("--max-concurrency-per-instance", workers),
+            "settings.mini_batch_size": ("--mini-batch-size", mini_batch_size),
+        },
+        code=code,
+        scoring_script=scoring_script,
+        environment=environment,
+    )
+    deploy_model(wish, form=form, query=query)
+
+
+@invoke.command(cls=Command)
+def invoke_command(
+    name_argument: NameArgument = None,
+    *,
+    name: Name = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--input", "-i", help="File, folder or URI to score.", show_default=False),
+    ] = None,
+    data_type: Annotated[
+        str | None,
+        typer.Option("--input-type", help="uri_file or uri_folder.", show_default="found out"),
+    ] = None,
+    deployment_name: Annotated[
+        str | None,
+        typer.Option(
+            "--deployment-name", "-d", help="Deployment; else the default.", show_default=False
+        ),
+    ] = None,
+    output_path: Annotated[
+        str | None,
+        typer.Option(
+            "--output-path", help="Folder in which the results appear.", show_default=False
+        ),
+    ] = None,
+    job_name: Annotated[
+        str | None, typer.Option("--job-name", help="Name of the job.", show_default=False)
+    ] = None,
+    experiment_name: Annotated[
+        str | None,
+        typer.Option("--experiment-name", help="Kept with the job.", show_default=False),
+    ] = None,
+    mini_batch_size: _MiniBatch = None,
+    instance_count: _Instances = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--max-concurrency-per-instance",
+            min=1,
+            help="Workers per instance.",
+            show_default=False,
+        ),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            "--idempotency-key",
+            help="The same key and job again give the job that there is.",
+            show_default=False,
+        ),
+    ] = None,
+    file: File = None,
+    sets: Sets = None,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait/--detach", help="Watch the job to its end, or print its name and go."),
+    ] = False,
+    form: Form = None,
+    query: Query = None,
+) -> None:
+    """Score data with an endpoint: start a job for everything that --input points at.
+
+    --set also takes what the job file may say, e.g. `error_threshold=0`,
+    `retry_settings.timeout=60`, `output_file_name=scores.parquet`.
+    """
+    from batchpoint.cli.client_connection import connected, given_name
+    from batchpoint.cli.error_report import warn
+    from batchpoint.cli.invocation_file import load_invocation
+    from batchpoint.cli.job_watch import watch_to_end
+
+    endpoint = given_name(name_argument, name, "endpoint")
+    loaded = load_invocation(
+        file,
+        sets or [],
+        {
+            "input.uri": ("--input", data),
+            "input.type": ("--input-type", data_type),
+            "deployment_name": ("--deployment-name", deployment_name),
+            "output.uri": ("--output-path", output_path),
+            "job_name": ("--job-name", job_name),
+            "experiment_name": ("--experiment-name", experiment_name),
+            "overrides.mini_batch_size": ("--mini-batch-size", mini_batch_size),
+            "overrides.instance_count": ("--instance-count", instance_count),
+            "overrides.max_concurrency_per_instance": ("--max-concurrency-per-instance", workers),
+        },
+    )
+    warn(loaded.warnings)
+    with connected() as client:
+        handle = client.send_invocation(endpoint, loaded.noun, idempotency_key)
+        if wait:
+            watch_to_end(handle, form=form, query=query)
+        else:
+            _started(handle.job, form, query)
+
+
+def _started(job: object, form: OutputForm | None, query: str | None) -> None:
+    from batchpoint.cli.job_cards import next_commands
+    from batchpoint.cli.render import emit
+    from batchpoint.domain.job import Job
+
+    assert isinstance(job, Job)
+    started = f"Started job {job.name}\n  results will be at {job.spec.output.uri}\n"
+    emit(job, form=form, query=query, text=lambda: started + next_commands(job))

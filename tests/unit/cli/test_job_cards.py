@@ -1,0 +1,160 @@
+"""What is said about a job: the cause of failure first, then what to do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from batchpoint.cli import job_cards
+from batchpoint.domain.job import ErrorInfo, Job, JobState, Progress
+from tests.unit.resolved_jobs import NOON, new_job
+
+
+def ended(state: JobState, error: ErrorInfo | None = None, **progress: object) -> Job:
+    job = new_job()
+    status = job.status.model_copy(
+        update={
+            "state": state,
+            "error": error,
+            "started_at": NOON,
+            "ended_at": NOON + timedelta(seconds=12),
+            "progress": Progress.model_validate({"phase": "done", "listed": True} | progress),
+            "output_uri": "file:///out" if state == JobState.COMPLETED else None,
+        }
+    )
+    return job.model_copy(update={"status": status})
+
+
+USER_ERROR = ErrorInfo(
+    origin="user",
+    code="nothing_scored",
+    message="none of the 3 items could be scored: ValueError: could not convert string to float: "
+    "'abc' at score.py:14 (b.csv, row 17)",
+    type="ValueError",
+    traceback='Traceback (most recent call last):\n  File "score.py", line 14, in run\n'
+    "    float(x)\nValueError: could not convert string to float: 'abc'\n",
+    file="b.csv",
+    row=17,
+    line="score.py:14",
+    log="logs/user/local-0.txt",
+)
+
+
+@pytest.mark.parametrize(
+    ("job", "code"),
+    [
+        (ended(JobState.COMPLETED, items_done=3), 0),
+        (ended(JobState.FAILED), 1),
+        (ended(JobState.COMPLETED, items_done=3, items_failed=1), 3),
+        (ended(JobState.COMPLETED, items_done=3, rows_failed=1), 3),
+        (ended(JobState.CANCELED, items_failed=1), 4),
+    ],
+)
+def test_exit_codes(job: Job, code: int) -> None:
+    assert job_cards.exit_code(job) == code
+
+
+def test_a_failed_job_leads_with_its_cause() -> None:
+    shown = job_cards.job_card(ended(JobState.FAILED, USER_ERROR, items_failed=3), 80, NOON)
+    assert shown.split("\n")[:17] == [
+        "Job heart-00000001 failed after 12s [nothing_scored]",
+        "  none of the 3 items could be scored: ValueError: could not convert string to",
+        "  float: 'abc' at score.py:14 (b.csv, row 17)",
+        "",
+        "  cause       your scoring code, model or data",
+        "  exception   ValueError",
+        "  line        score.py:14",
+        "  file        b.csv, row 17",
+        "  log         logs/user/local-0.txt",
+        "",
+        "  Traceback (most recent call last):",
+        '    File "score.py", line 14, in run',
+        "      float(x)",
+        "  ValueError: could not convert string to float: 'abc'",
+        "",
+        "  state       Failed",
+        "  endpoint    heart / first",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("job", "line"),
+    [
+        (
+            ended(JobState.COMPLETED, items_done=3, rows_done=1_200, items_failed=1),
+            "Job heart-00000001 completed in 12s: 2 files scored (1,200 rows), 1 failed item",
+        ),
+        (
+            ended(JobState.COMPLETED, items_done=1),
+            "Job heart-00000001 completed in 12s: 1 file scored",
+        ),
+        (ended(JobState.CANCELED), "Job heart-00000001 was canceled after 12s"),
+        (new_job(), "Job heart-00000001 is queued"),
+    ],
+)  # fmt: skip
+def test_headlines(job: Job, line: str) -> None:
+    assert job_cards.headline(job) == line
+
+
+def test_a_mistake_of_ours_says_so() -> None:
+    error = ErrorInfo(origin="batchpoint", code="runner_failed", message="it broke")
+    assert "not your mistake" in job_cards.cause_card(error, 80)
+
+
+def test_a_long_traceback_keeps_its_end() -> None:
+    error = USER_ERROR.model_copy(update={"traceback": "\n".join(f"line {n}" for n in range(99))})
+    shown = job_cards.cause_card(error, 80)
+    assert "line 98" in shown
+    assert "line 80" not in shown
+
+
+def test_nothing_of_the_user_drives_the_terminal() -> None:
+    nasty = "\x1b[2J\x1b]0;title\x07\u202eevil\r\x00"
+    error = ErrorInfo(
+        origin="user", code="init_failed", message=nasty, type=nasty, traceback=nasty,
+        file=nasty, line=nasty, log=nasty,
+    )  # fmt: skip
+    job = ended(JobState.FAILED, error)
+    examples = [{"name": nasty, "row": 1, "type": nasty, "message": nasty}]
+    shown = job_cards.job_card(job, 80, NOON) + job_cards.failed_items_card(job, examples, 80)
+    assert not set("\x1b\x07\u202e\r\x00") & set(shown)
+
+
+def test_failed_items_show_three_and_the_way_to_all() -> None:
+    job = ended(JobState.COMPLETED, items_done=9, items_failed=5)
+    examples = [
+        {"name": f"{n}.csv", "row": n or None, "type": "ValueError", "message": "bad\nvalue"}
+        for n in range(5)
+    ]
+    assert job_cards.failed_items_card(job, examples, 40).split("\n") == [
+        "5 failed items:",
+        "  0.csv  ValueError: bad value",
+        "  1.csv, row 1  ValueError: bad value",
+        "  2.csv, row 2  ValueError: bad value",
+        "  all of them: batchpoint job failed-items heart-00000001",
+    ]
+    assert job_cards.failed_items_card(ended(JobState.COMPLETED), [], 80) == ""
+
+
+@pytest.mark.parametrize(
+    ("job", "commands"),
+    [
+        (ended(JobState.COMPLETED, items_failed=1), ["head", "download", "failed-items"]),
+        (ended(JobState.FAILED), ["show", "logs"]),
+        (new_job(), ["stream", "cancel"]),
+    ],
+)
+def test_what_to_do_next(job: Job, commands: list[str]) -> None:
+    lines = job_cards.next_commands(job).split("\n")
+    assert [line.split()[2] for line in lines] == commands
+
+
+def test_jobs_as_a_table() -> None:
+    jobs = [ended(JobState.COMPLETED, items_done=1_234), new_job("heart-00000002")]
+    assert job_cards.jobs_table(jobs, 100, NOON).split("\n") == [
+        "job             endpoint/deployment  state       done  failed  created               took",
+        "--------------  -------------------  ---------  -----  ------  --------------------  ----",
+        "heart-00000001  heart/first          Completed  1,234       0  2026-05-04 12:00:00Z  12s",
+        "heart-00000002  heart/first          Queued         0       0  2026-05-04 12:00:00Z",
+    ]
