@@ -124,9 +124,7 @@ class Agent:
         """Take a connection, unless another runner is being served."""
         if self._runner is not None:
             if not self._runner.gone():
-                link.send({"op": "refused", "message": f"node {self._node} serves another runner"})
-                link.close()
-                return
+                return  # it will be told when it asks for something
             self.runner_went(self._runner)
         self._runner = link
 
@@ -138,12 +136,17 @@ class Agent:
                 self._go(self._end_job())
 
     def runner_said(self, link: RunnerLink, message: wire.Message) -> None:
-        """Take a message of the runner that is served."""
+        """Take a message of the runner that is served; refuse those of any other."""
         if link is not self._runner:
-            return
-        if message["op"] == "assign":
+            told = {"code": "unavailable", "message": f"node {self._node} serves another runner"}
+            if "id" in message:
+                link.send({"op": "answer", "id": message["id"], "error": told})
+        elif message["op"] == "assign":
             if self._job is not None:
                 self._job.assign(wire.work_from_json(message["work"]))
+        elif message["op"] == "retime":
+            if self._job is not None:
+                self._job.retime(message["timeout_seconds"])
         else:
             self._go(self._answer(link, message))
 
@@ -187,7 +190,7 @@ class Agent:
             raise Conflict(f"node {self._node} serves another runner")
         try:
             self._job = JobRun(order, self._pool, self._scratch, self._ids, self._report)
-            self._side = SideWork(order, self._scratch)
+            self._side = SideWork(order)
             self._ready_told = False
             self._pool.open(order)
         except OSError as error:
@@ -233,11 +236,14 @@ class Agent:
         loop = asyncio.get_running_loop()
         for turn in count():
             await asyncio.sleep(_TICK_SECONDS)
+            beat = turn % _TICKS_PER_HEARTBEAT == 0
+            if beat:
+                self._pool.look(loop.time())
             job = self._job
             if job is None:
                 continue
             job.tick(loop.time())
-            if turn % _TICKS_PER_HEARTBEAT == 0:
+            if beat:
                 self._send(
                     {
                         "op": "heartbeat",

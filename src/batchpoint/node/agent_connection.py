@@ -38,7 +38,7 @@ class AgentConnection(asyncio.Protocol):
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._serial = 0
         self._closing = False
-        self._refusal = ""
+        self._gone = asyncio.Event()
 
     @classmethod
     async def connect(cls, socket_path: Path, node: str) -> AgentConnection:
@@ -69,6 +69,10 @@ class AgentConnection(asyncio.Protocol):
     def assign(self, work: Sequence[tuple[MiniBatch, Assignment]]) -> None:
         """Hand tasks to the node; does nothing when it is gone (`NodeLost` comes)."""
         self._send({"op": "assign", "work": wire.work_to_json(work)})
+
+    def retime(self, timeout_seconds: float) -> None:
+        """Bound every `run` given out with a longer timeout by this one."""
+        self._send({"op": "retime", "timeout_seconds": timeout_seconds})
 
     async def abort(self) -> None:
         """Stop user code of the job; returns when none runs any more."""
@@ -104,6 +108,7 @@ class AgentConnection(asyncio.Protocol):
         finally:
             if self._transport is not None:
                 self._transport.close()
+            await self._gone.wait()
 
     async def events(self) -> AsyncIterator[AgentEvent]:
         """Yield what the node tells, in order; ends after `NodeLost` or `close`."""
@@ -122,7 +127,7 @@ class AgentConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        cause = self._refusal or (f"the connection broke: {exc}" if exc else "its agent has ended")
+        cause = f"the connection broke: {exc}" if exc else "its agent has ended"
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(Unavailable(f"node {self.node} is gone: {cause}"))
@@ -130,6 +135,7 @@ class AgentConnection(asyncio.Protocol):
         if not self._closing:
             self._events.put_nowait(NodeLost(self.node, cause))
         self._events.put_nowait(None)
+        self._gone.set()
 
     def _told(self, message: wire.Message) -> None:
         op = message["op"]
@@ -151,8 +157,6 @@ class AgentConnection(asyncio.Protocol):
             self._events.put_nowait(NodeReady(self.node, message["slots"]))
         elif op == "worker_failed":
             self._events.put_nowait(WorkerFailed(self.node, AttemptError(*message["error"])))
-        elif op == "refused":
-            self._refusal = message["message"]
         else:
             self._answered(message)
 
@@ -178,5 +182,5 @@ class AgentConnection(asyncio.Protocol):
         self._waiting[self._serial] = future
         if not self._send({**message, "id": self._serial}):
             del self._waiting[self._serial]
-            raise Unavailable(f"node {self.node} is gone: {self._refusal or 'its agent has ended'}")
+            raise Unavailable(f"node {self.node} is gone: its agent has ended")
         return await future

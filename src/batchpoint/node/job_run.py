@@ -20,7 +20,7 @@ from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable
 from batchpoint.domain.minibatch import MiniBatch
 from batchpoint.formats.durable import storage_error
 from batchpoint.formats.layout import JobFolder, harvest_name
-from batchpoint.node import attempt_errors, harvested_files
+from batchpoint.node import attempt_errors
 from batchpoint.node.exit_words import WorkerEnd
 from batchpoint.node.part_flow import PartFlow, Scored
 from batchpoint.node.slot import Slot, wanted
@@ -74,6 +74,7 @@ class JobRun:
         self._background: set[asyncio.Task[None]] = set()
         self._warnings: set[str] = set()
         self._untold: deque[str] = deque()
+        self._timeout_seconds_max = float("inf")
         self._all_ended = asyncio.Event()
         self._folder.files.mkdir(parents=True, exist_ok=True)
         self._folder.parts.mkdir(parents=True, exist_ok=True)
@@ -205,6 +206,10 @@ class JobRun:
 
     def slot_ready(self, slot: Slot) -> None:
         """Feed a worker that has loaded."""
+        for text in slot.load_warnings:
+            self._warn(text)
+        if self._script and slot.wrote_in_init and slot.home is not None:
+            self.flow.publish_init(slot.home / "init")
         self._feed(slot)
 
     def slot_said(self, slot: Slot, header: Header, body: Body) -> None:
@@ -255,7 +260,6 @@ class JobRun:
 
     def tick(self, now: float) -> None:
         """Look for tasks that run longer than they may; call it several times a second."""
-        self._pool.check_loading(now)
         for slot in self._pool.ready:
             worker = slot.worker
             if worker is None or not slot.tickets or slot.condemned is not None:
@@ -264,12 +268,19 @@ class JobRun:
             ticket = slot.tickets.get(task)
             if ticket is None or state != RUNNING:
                 continue
-            if now - since > ticket.assignment.timeout_seconds:
+            if now - since > self._bound(ticket):
                 worker.catch_up()
                 if task in slot.tickets and worker.page.get()[0] == task:
                     slot.condemned = task
                     worker.dump_stack()
                     self._loop.call_later(_STACK_SECONDS, self._execute, slot, worker, task)
+
+    def retime(self, timeout_seconds: float) -> None:
+        """Bound every `run` given out with a longer timeout, running or not, by this one."""
+        self._timeout_seconds_max = timeout_seconds
+
+    def _bound(self, ticket: Ticket) -> float:
+        return min(ticket.assignment.timeout_seconds, self._timeout_seconds_max)
 
     # --- ends -----------------------------------------------------------------------------------
 
@@ -353,26 +364,10 @@ class JobRun:
             told.get("encoding", ""),
         )
         files = [(str(path), int(size)) for path, size in told.get("files", ())]
-        if self._script and _opens_the_job(ticket) and slot.init_files:
-            files = self._with_init_files(slot, ticket, files)
         if files and ticket.harvest is not None:
             scored.folder = ticket.harvest.name
             scored.files = tuple(files)
         self.flow.scored(scored)
-
-    def _with_init_files(
-        self, slot: Slot, ticket: Ticket, files: list[tuple[str, int]]
-    ) -> list[tuple[str, int]]:
-        """What `init()` wrote is published once: with the job's first mini-batch."""
-        assert slot.home is not None
-        assert ticket.harvest is not None
-        try:
-            return harvested_files.with_init_files(
-                slot.home / "init", slot.init_files, ticket.harvest, files
-            )
-        except OSError as error:
-            self._warn(f"files written by init() could not be kept: {error}")
-            return files
 
     def _failed(self, slot: Slot, ticket: Ticket, told: dict[str, Any]) -> None:
         error = attempt_errors.told(
@@ -418,7 +413,7 @@ class JobRun:
         if slot.condemned == ticket.id:
             outcome = "timed_out"
             error = attempt_errors.timed_out(
-                "run()", ticket.assignment.timeout_seconds, worker.stack(), file=file, log=log
+                "run()", self._bound(ticket), worker.stack(), file=file, log=log
             )
         else:
             outcome = end.cause
@@ -462,8 +457,3 @@ def _file_of(ticket: Ticket) -> str:
     """The name of the input a task is about, when it is a single one."""
     names = {one.name for one in ticket.slices}
     return names.pop() if len(names) == 1 else ""
-
-
-def _opens_the_job(ticket: Ticket) -> bool:
-    task = ticket.assignment.task
-    return task.mini_batch == 0 and task.start == 0 and task.row_start == 0

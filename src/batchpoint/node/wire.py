@@ -6,6 +6,7 @@ Runner -> agent
     open      {id, order}                  answered; then `ready` when the first worker has loaded
     assign    {work: [[mini_batch, segment, segment start, segment stop, task start, task stop,
               row_start, row_stop, attempt, timeout_seconds]..]}
+    retime    {timeout_seconds}            bounds every `run` given out with a longer timeout
     index     {id, slice, target_bytes}    answered with slices
     assemble  {id, request}                answered with what the assembly gave
     abort     {id}                         answered when no user code of the job runs any more
@@ -14,7 +15,7 @@ Agent -> runner
     ready     {slots} · reported {part, results} · worker_failed {error}
     heartbeat {phase, workers, rows, items, warning}
     answer    {id, value} or {id, error: {code, message}}
-    refused   {message}: another runner is served; the socket is closed after it
+A second runner gets an error (`unavailable`) to whatever it asks while another one is served.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ from batchpoint.runner.listing import list_items
 from batchpoint.runner.plan_book import PlanBook
 
 _ITEMS_PER_STEP = 4_000
-_SPLITTABLE = (".csv", ".jsonl", ".ndjson", ".parquet", ".pqt")
+_SPLITTABLE_TEXT = (".csv", ".jsonl", ".ndjson")
+_SPLITTABLE_TABLES = (".parquet", ".pqt")
 
 
 class Planner:
@@ -97,10 +98,12 @@ class Planner:
 
     async def _pieces(self, item: Slice, workers: int) -> list[Slice]:
         """Cut a big item where its format and the settings allow it."""
+        # Scripts get slices as files of their own, which only text can be cut into.
+        splittable = _SPLITTABLE_TEXT + (_SPLITTABLE_TABLES if self._spec.code is None else ())
         if (
             item.size < limits.SPLIT_BYTES_MIN
             or not self._spec.settings.split_files
-            or not item.name.lower().endswith(_SPLITTABLE)
+            or not item.name.lower().endswith(splittable)
         ):
             return [item]
         target = item.size // (workers * 4)
@@ -110,8 +113,9 @@ class Planner:
     def _write(self, segment: Segment) -> None:
         for each in segment.slices:
             self._inputs.update(
-                f"{each.uri}\0{each.size}\0{each.etag}\0{each.unit}{each.start}-{each.stop}\n"
-                .encode("utf-8", "surrogateescape")
+                f"{each.uri}\0{each.size}\0{each.etag}\0{each.unit}{each.start}-{each.stop}\n".encode(
+                    "utf-8", "surrogateescape"
+                )
             )
         path = self._folder.segment(self.book.segments)
         if not path.exists():
