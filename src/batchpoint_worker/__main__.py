@@ -13,7 +13,7 @@ PACKAGE = "batchpoint_worker"
 def find_package() -> None:
     """Make our package importable from its own folder, and take that folder off `sys.path`."""
     home = os.path.dirname(os.path.abspath(__file__))
-    if sys.path and os.path.abspath(sys.path[0]) == home:
+    if sys.path and os.path.realpath(sys.path[0]) == os.path.realpath(home):
         del sys.path[0]  # else `import rows` of user code would find ours
     if PACKAGE in sys.modules:
         return

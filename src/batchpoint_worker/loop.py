@@ -138,9 +138,7 @@ class Worker:
         if request.output_dir:
             os.makedirs(request.output_dir, exist_ok=True)
             harvest.discard(request.output_dir)
-        if request.render == rows.ARROW:
-            with contextlib.suppress(ImportError):  # now, so that all frames are made the same way
-                importlib.import_module("pyarrow")
+        _prepare_rendering(request)
         module, name = SCORERS[request.mode]
         scorer: Scorer = getattr(importlib.import_module(module), name)()
         info = scorer.load(request)
@@ -158,6 +156,7 @@ class Worker:
         """Set what the next job wants."""
         assert self.request is not None
         self.request = self.request.for_job(header)
+        _prepare_rendering(self.request)
         surroundings.set_environment(self.request)
         if self.request.output_dir:
             os.makedirs(self.request.output_dir, exist_ok=True)
@@ -261,6 +260,13 @@ class Worker:
         if os.getpid() != self.pid:
             surroundings.flush_streams()
             os._exit(0)
+
+
+def _prepare_rendering(request: Request) -> None:
+    """Load pyarrow before the first frame that wants it, so that all are made the same way."""
+    if request.render == rows.ARROW:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("pyarrow")
 
 
 def _sendable(scored: Scored) -> Scored:

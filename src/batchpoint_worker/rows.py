@@ -29,6 +29,7 @@ class Column:
 
     Made either of cells at once, or of a loader that makes them when they are first asked for, with
     the pyarrow array of the same values, which renders faster and keeps its exact type in Arrow.
+    Where `type_name` is given, the values are of that type, and it is the type even of no values.
     """
 
     __slots__ = ("_cells", "_load", "_type", "arrow", "name")
@@ -40,13 +41,14 @@ class Column:
         *,
         load: Optional[Callable[[], List[Cell]]] = None,
         arrow: Any = None,
+        type_name: Optional[str] = None,
     ) -> None:
         self.name = name
         self.arrow = arrow
         self._cells = values
         self._load = load
-        self._type: Optional[str] = None
-        if values is not None:
+        self._type = type_name
+        if values is not None and type_name is None:
             self._settle(values)
 
     def _settle(self, values: List[Cell]) -> List[Cell]:
@@ -59,7 +61,9 @@ class Column:
         """The cells, all None or of the column's type."""
         if self._cells is None:
             assert self._load is not None
-            return self._settle(self._load())
+            self._cells = self._load()
+            if self._type is None:
+                self._settle(self._cells)
         return self._cells
 
     @property
@@ -103,9 +107,9 @@ def source_columns(files: Sequence[str], rows: Optional[Sequence[int]] = None) -
         files: the item's name for each row, or "" where it is not known.
         rows: number of each row within its original file, from 0.
     """
-    ours = [Column(FILE_COLUMN, [name or None for name in files])]
+    ours = [Column(FILE_COLUMN, [name or None for name in files], type_name="string")]
     if rows is not None:
-        ours.append(Column(ROW_COLUMN, list(rows)))
+        ours.append(Column(ROW_COLUMN, list(rows), type_name="int"))
     return ours
 
 

@@ -143,14 +143,25 @@ def test_the_parent_dies_with_the_agent(start: Start):
     assert wait_gone(fork.pid)
 
 
-def test_a_process_with_threads_is_not_forkable(start: Start):
-    driver = start(
-        """
-        import threading, time
-        def init(): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
-        def run(mini_batch): return mini_batch
-        """
-    )
+WITH_A_THREAD = """
+    import threading, time
+    def init(): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+    def run(mini_batch): return mini_batch
+"""
+
+# What torch says once its model is on a GPU; a GPU does not survive a fork.
+WITH_A_GPU = """
+    import sys, types
+    def init():
+        cuda = types.SimpleNamespace(is_initialized=lambda: True)
+        sys.modules["torch"] = types.SimpleNamespace(cuda=cuda)
+    def run(mini_batch): return mini_batch
+"""
+
+
+@pytest.mark.parametrize("script", [WITH_A_THREAD, WITH_A_GPU], ids=["thread", "gpu"])
+def test_what_does_not_survive_a_fork_is_not_forked(start: Start, script: str):
+    driver = start(script)
     assert driver.loaded["forkable"] is False
     assert driver.score()[0]["ok"]
     assert driver.stop() == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.worker_driver import Driver, lines
+from tests.integration.worker_driver import MAIN, Driver, lines
 
 Start = Callable[..., Driver]
 
@@ -148,6 +148,18 @@ def test_our_modules_and_packages_are_not_in_the_way(start: Start):
 
     assert loaded["op"] == "loaded", loaded
     assert driver.score()[1] == "a.csv,mine\nb.csv,mine\n"
+
+
+def test_a_worker_reached_by_a_link_starts_the_same(start: Start, tmp_path: Path):
+    (tmp_path / "linked").symlink_to(MAIN.parent)
+    driver = start(main=tmp_path / "linked" / MAIN.name)
+    driver.load(
+        "import sys\ndef init(): pass\ndef run(b): return ['rows' in sys.modules, sys.path]\n"
+    )
+    _, text = driver.score()
+    assert text.startswith("a.csv,false\n")
+    assert "batchpoint_worker" not in text
+    assert "linked" not in text
 
 
 def test_a_script_named_like_a_library_does_not_replace_it(start: Start):

@@ -232,3 +232,14 @@ def test_a_self_containing_list_is_the_users_error():
     endless.append(endless)
     with pytest.raises(ValueError, match="nested more than"):
         returned.table_of([endless])
+
+
+@pytest.mark.parametrize("style", ["csv", "arrow"])
+def test_our_columns_keep_their_types_without_any_value(style: str):
+    for count in (0, 2):
+        columns = rows.source_columns([""] * count, range(count))
+        rendered = rows.render(Table(columns, count), style)
+        assert rendered.columns == [("_file", "string"), ("_row", "int")]
+        if style == "arrow":
+            schema = pa.ipc.open_stream(rendered.data).read_all().schema
+            assert schema.types == [pa.string(), pa.int64()]
