@@ -1,1 +1,1 @@
-"""A deterministic world from a seed, in which the decisions of a running job are put to the test."""
+"""Deterministic worlds, in which the decisions of a running job are put to the test."""

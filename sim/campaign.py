@@ -1,4 +1,4 @@
-"""Runs the world of a seed to its end, kills and resumes included, and holds it against the oracle."""
+"""Runs the world of a seed to its end, kills included, and holds it against the oracle."""
 
 from __future__ import annotations
 
@@ -72,6 +72,12 @@ class SimulatedJob:
             require(self._loop.step(), "nothing happens any more and the job has not ended")
             require(self.events < _EVENTS_MAX, "the job does not come to an end")
         self._pending = self._commit()
+        return self.finish
+
+    @property
+    def finish(self) -> Finish:
+        """How the job ended."""
+        assert self._referee.finished is not None
         return self._referee.finished
 
     # --- a runner's life --------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a seed stands for: an input, its poison, the settings, and how unkind the infrastructure is."""
+"""What a seed stands for: input, poison, settings, and how unkind the infrastructure is."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def make_world(seed: int) -> World:
         kinds.append(rng.choice(_LETHAL))
     if rng.random() < 0.4:
         kinds = [rng.choice(kinds)]
-    count = rng.choice((0, 1, 2, 3, 5, 10, 20, 30))
+    count = rng.choice((0, 1, 2, 3, 5, 5, 8, 10, 10, 15, 20, 20, 30, 30, 40, 50))
     slices, items = _input(rng, count, poison, kinds, tabular=tabular)
     size = rng.choice((1, 1, 2, 3, 5, 8, 13))
     batches = [slices[start : start + size] for start in range(0, len(slices), size)]
@@ -246,7 +246,9 @@ def _weather(rng: random.Random, *, kind: bool) -> Weather:
         report_lost=chance(0.0, 0.0, 0.0, 0.03),
         report_doubled=chance(0.0, 0.0, 0.2),
         report_late=chance(0.0, 0.2),
-        init_fails=rng.choice(("", "", "", "", "sometimes", "one_node", "always")),
+        init_fails=rng.choice(
+            (*[""] * 15, "sometimes", "sometimes", "one_node", "one_node", "always")
+        ),
         flaky=chance(0.0, 0.0, 0.0, 0.0, 0.1),
         kills=kills,
         cancel_at=rng.randrange(1, 60) if rng.random() < 0.05 else -1,

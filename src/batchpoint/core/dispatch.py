@@ -155,6 +155,7 @@ class Dispatch:
         if node is None:
             return
         self._lose(self._roster.leave(node), event.cause)
+        self._roster.unbench_if_none_is_left()
         wanted = self._nodes_wanted()
         if len(self._roster) < wanted:
             self._provision(wanted)
@@ -201,7 +202,10 @@ class Dispatch:
             self._finish("failed", "init_failed", event.error)
         elif node.init_failures >= allowed:
             # Others can load the model: this node is broken, its work goes to them.
-            self._lose(self._roster.bench(node), event.error.message)
+            for task in reversed(self._roster.bench(node)):
+                self._attempts.setdefault(task, Attempts()).recall()
+                self._backlog.put_back(task)
+            self._roster.unbench_if_none_is_left()
 
     # --- results ----------------------------------------------------------------------------
 

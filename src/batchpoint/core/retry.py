@@ -45,6 +45,10 @@ class Attempts:
         self._note("lost", seconds)
         self.lost_in_a_row += 1
 
+    def recall(self) -> None:
+        """Note an attempt that was taken back before it could begin; nothing is held against it."""
+        self._note("lost", 0.0)
+
     def _note(self, outcome: Outcome, seconds: float) -> None:
         self.outcomes.append(outcome)
         self.seconds.append(seconds)

@@ -78,9 +78,7 @@ class Roster:
             node = self._nodes[name] = Node(name, slots)
             self._slots += slots
         elif node.benched:
-            node.benched = False
-            node.init_failures = 0
-            self._slots += node.slots
+            self._unbench(node)
         self.note_room(node)
         return node
 
@@ -99,6 +97,18 @@ class Roster:
             self._slots -= node.slots
         self.hungry.pop(node.name, None)
         return self.empty(node)
+
+    def _unbench(self, node: Node) -> None:
+        node.benched = False
+        node.init_failures = 0
+        self._slots += node.slots
+        self.note_room(node)
+
+    def unbench_if_none_is_left(self) -> None:
+        """Give all nodes another chance when every one is on the bench."""
+        if self._slots == 0:
+            for node in self._nodes.values():
+                self._unbench(node)
 
     def empty(self, node: Node) -> list[Task]:
         """Take everything a node holds away from it; return it, oldest first."""
