@@ -160,20 +160,21 @@ def _join(out: OutputFile, sources: list[Source], *, headed: bool) -> None:
     header: bytes | None = None
     ended = True
     for source in sources:
-        first = True
-        for chunk in _chunks(source):
+        begun = False
+        for number, chunk in enumerate(_chunks(source)):
             piece = chunk
-            if not ended and first:
-                out.write(b"\n")
-            if first and headed and len(sources) > 1:
-                line = _first_line(piece)
+            if headed and number == 0:
+                line = _first_line(chunk)
                 if header is None:
                     header = line
                 elif line == header:
-                    piece = piece[len(line) + 1 :]
-            first = False
-            ended = chunk.endswith(b"\n")
+                    piece = chunk[len(line) + 1 :]
+            if not piece:
+                continue
+            if not begun and not ended:
+                out.write(b"\n")
             out.write(piece)
+            begun, ended = True, piece.endswith(b"\n")
 
 
 def _first_line(chunk: bytes) -> bytes:

@@ -169,8 +169,10 @@ def test_an_existing_file_is_never_touched(tmp_path, name):
     job.add(b"0.csv,0,1\n")
     job.output.mkdir(parents=True)
     (job.output / name).write_bytes(b"mine")
+    steps: list[str] = []
     with pytest.raises(Conflict, match=name.replace(".", r"\.")) as caught:
-        assemble(job.seal())
+        assemble(job.seal(), steps.append)
+    assert steps == []  # said before anything is written
     assert caught.value.code == "output_exists"
     assert [path.name for path in job.output.iterdir()] == [name]
     assert (job.output / name).read_bytes() == b"mine"
