@@ -24,6 +24,8 @@ def pack(records: Iterable[Record]) -> bytes:
             "rows": record.rows,
             "failed_rows": record.failed_rows,
             "failed_items": list(record.failed_items),
+            "unattributed": record.unattributed,
+            "scored_items": record.scored_items,
         }
         for record in records
     ]
@@ -43,6 +45,8 @@ def unpack(checkpoints: Iterable[bytes]) -> Iterator[Record]:
                 rows=row["rows"],
                 failed_rows=row["failed_rows"],
                 failed_items=tuple(row["failed_items"]),
+                unattributed=row["unattributed"],
+                scored_items=row["scored_items"],
             )
 
 
@@ -92,8 +96,11 @@ class Display:
         return shown
 
     def _phase(self) -> str:
-        return max((b.phase for b in self._beats.values() if b.phase in _PHASES),
-                   key=_PHASES.index, default="queued")
+        return max(
+            (b.phase for b in self._beats.values() if b.phase in _PHASES),
+            key=_PHASES.index,
+            default="queued",
+        )
 
     def _pace(self, shown: Progress, now: float) -> dict[str, float | None]:
         """Rate and remaining time, measured from the first scored work that this runner saw."""
