@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchpoint.clock import SystemClock
+from batchpoint.node.environment import EnvironmentBuilder
 from batchpoint.settings import Settings
 
 if TYPE_CHECKING:  # FastAPI is slow to import and only the app needs it
@@ -26,14 +27,12 @@ def ledger_path(home: Path) -> Path:
 
 def environment_builder(settings: Settings) -> EnvironmentBuilder:
     """Build environments in `settings.home` as the settings and pip's configuration say."""
-    return EnvironmentBuilder(
-        settings.home, settings.environments, os.environ, lambda _: None
-    )
+    return EnvironmentBuilder(settings.home, settings.environments, os.environ, lambda _: None)
 
 
-def embedded_app(settings: Settings) -> FastAPI:
+def embedded_app(settings: Settings | None = None) -> FastAPI:
     """Make the app that SDK and CLI call in process when no server is configured."""
-    return _app(settings, embedded=True, public_url=None)
+    return _app(settings or Settings.load(os.environ), embedded=True, public_url=None)
 
 
 def server_app(settings: Settings, public_url: str | None) -> FastAPI:
@@ -42,7 +41,8 @@ def server_app(settings: Settings, public_url: str | None) -> FastAPI:
 
 
 def _app(settings: Settings, *, embedded: bool, public_url: str | None) -> FastAPI:
-    from batchpoint import __version__
+    from importlib.metadata import version
+
     from batchpoint.api.app import create_app
     from batchpoint.api.services import Services
     from batchpoint.control.assets import Assets
@@ -70,7 +70,7 @@ def _app(settings: Settings, *, embedded: bool, public_url: str | None) -> FastA
             invocations=invocations,
             clock=clock,
             home=home,
-            version=__version__,
+            version=version("batchpoint"),
             log=lambda _: None,
             public_url=public_url,
             embedded=embedded,
