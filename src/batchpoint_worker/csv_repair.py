@@ -32,6 +32,7 @@ _LOOKS = {
     "float64": re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"),
     "bool": re.compile(r"(?:[Tt]rue|TRUE|[Ff]alse|FALSE)"),
 }
+_USUAL = {"int32": "1", "int64": "1", "float32": "0.5", "float64": "0.5", "bool": "true"}
 _WANTED = {
     "int32": "a whole number of 32 bits",
     "int64": "a whole number",
@@ -152,8 +153,15 @@ def _refused(values: Sequence[str], type_name: str, parse: Parse) -> Any:
         return frozenset()
     looks = _LOOKS[type_name].fullmatch
     odd = [value for value in values if not looks(value)]
-    refused = {v for v in odd[:TRIED_VALUES_MAX] if not _converts([v], type_name, parse)}
+    refused = {
+        value for value in odd[:TRIED_VALUES_MAX] if not _converts([value], type_name, parse)
+    }
     refused.update(odd[TRIED_VALUES_MAX:])
+    if _converts([value for value in values if value not in refused], type_name, parse):
+        return refused
+    # Some pass alone but not in company: "true" is 1 where no number stands beside it.
+    usual = _USUAL[type_name]
+    refused.update(v for v in odd[:TRIED_VALUES_MAX] if not _converts([usual, v], type_name, parse))
     return refused
 
 

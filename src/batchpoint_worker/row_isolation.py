@@ -38,6 +38,15 @@ class Part(NamedTuple):
     table: Table
 
 
+class _Range(NamedTuple):
+    """Rows `start` to `stop` of an item. `fails`: they are known to fail together."""
+
+    start: int
+    stop: int
+    fails: bool
+    first_half: bool
+
+
 class Isolation:
     """One task's way through the model: `parts` in order, and what has failed."""
 
@@ -46,6 +55,7 @@ class Isolation:
         self.parts: List[Part] = []
         self.bad: List[Bad] = []
         self._whole_items: Dict[Tuple[str, str], int] = {}
+        self._rows_failed = False
         self._last: Optional[BaseException] = None
 
     def score(self, batch: Batch) -> None:
@@ -61,9 +71,9 @@ class Isolation:
 
     def finish(self) -> None:
         """Raise what the model raised if all it did was to fail each item in the same way."""
-        if self._last is not None and not self.parts and len(self._whole_items) == 1:
-            if sum(self._whole_items.values()) == len({bad.place for bad in self.bad}):
-                raise self._last
+        alike = len(self._whole_items) == 1 and not self._rows_failed
+        if alike and not self.parts and self._last is not None:
+            raise self._last
 
     def _try(self, batch: Batch) -> Optional[Exception]:
         """Predict rows together; return what went wrong."""
@@ -93,57 +103,61 @@ class Isolation:
         if isinstance(problem, WrongLength):
             self._fail_item(batch, problem)
             return
-        probes = [i * (len(batch) - 1) // (PROBES - 1) for i in range(PROBES)]
-        kept = len(self.parts)
-        problems: List[Tuple[int, Optional[Exception]]] = []
-        for index in sorted(set(probes)):
-            problems.append((index, self._try(batch.part(index, index + 1))))
-        kinds = {_kind(found) for _, found in problems if found is not None}
-        if len(kinds) == 1 and all(found is not None for _, found in problems):
+        if len(batch) == 1:
             self._fail_item(batch, problem)
-        elif len(problems) == len(batch):
+            return
+        probes = sorted({i * (len(batch) - 1) // (PROBES - 1) for i in range(PROBES)})
+        kept = len(self.parts)
+        problems = [(index, self._try(batch.part(index, index + 1))) for index in probes]
+        kinds = {None if found is None else _kind(found) for _, found in problems}
+        if len(kinds) == 1 and None not in kinds:
+            self._fail_item(batch, problem)
+            return
+        if len(problems) == len(batch):
             for index, found in problems:
                 if found is not None:
                     self._fail_row(batch, index, found)
-        else:
-            del self.parts[kept:]
-            self._halve_rows(batch)
+            return
+        del self.parts[kept:]
+        self._halve_rows(batch)
 
     def _halve_rows(self, batch: Batch) -> None:
         """Find the failing rows of one item, of which some fail and some do not."""
         calls = 0
-        # Ranges still to be decided, the first one last; `known`: it is sure to fail.
-        ranges: List[Tuple[int, int, bool]] = [(0, len(batch), True)]
+        # Rows still to be decided, the first ones last.
+        ranges = [_Range(0, len(batch), fails=True, first_half=False)]
         while ranges:
-            start, stop, known = ranges.pop()
+            now = ranges.pop()
             if calls >= CALLS_MAX:
-                for index in range(start, stop):
+                for index in range(now.start, now.stop):
                     self._give_up(batch, index)
                 continue
-            problem: Optional[Exception] = None
-            if not known or stop - start == 1:
+            if not now.fails or now.stop - now.start == 1:
                 calls += 1
-                problem = self._try(batch.part(start, stop))
+                problem = self._try(batch.part(now.start, now.stop))
                 if problem is None:
-                    # The first half went well, so the failing row is in the second one.
+                    if now.first_half:  # then it is the other half that failed
+                        ranges.append(ranges.pop()._replace(fails=True))
                     continue
-                if stop - start == 1:
-                    self._fail_row(batch, start, problem)
+                if now.stop - now.start == 1:
+                    self._fail_row(batch, now.start, problem)
                     continue
-            middle = (start + stop) // 2
-            ranges += [(middle, stop, False), (start, middle, False)]
+            middle = (now.start + now.stop) // 2
+            ranges.append(_Range(middle, now.stop, fails=False, first_half=False))
+            ranges.append(_Range(now.start, middle, fails=False, first_half=True))
 
     def _fail_item(self, batch: Batch, problem: Exception) -> None:
         place = int(batch.place[0])
         kind = _kind(problem)
-        self.bad.append(Bad(place, None, described(problem)))
+        row = int(batch.row[0]) if len(batch) == 1 else None
+        self.bad.append(Bad(place, row, described(problem)))
         self._whole_items[kind] = self._whole_items.get(kind, 0) + 1
         self._last = problem
-        if not self.parts and self._whole_items[kind] >= ALIKE_ITEMS_MAX:
-            raise problem
+        if self._whole_items[kind] >= ALIKE_ITEMS_MAX:
+            self.finish()
 
     def _fail_row(self, batch: Batch, index: int, problem: Exception) -> None:
-        self._whole_items.setdefault(("", ""), 0)  # not everything failed as a whole
+        self._rows_failed = True
         error = described(problem)
         self.bad.append(Bad(int(batch.place[index]), int(batch.row[index]), error))
 
