@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from batchpoint.api.asset_routes import compute_routes, environment_routes, model_routes
-from batchpoint.api.endpoint_routes import endpoint_routes
+from batchpoint.api.endpoint_routes import deployment_routes, endpoint_routes
 from batchpoint.api.invoke_routes import invoke_routes
 from batchpoint.api.job_routes import job_routes
 from batchpoint.api.problems import Problem, install
@@ -63,6 +63,7 @@ def create_app(services: Services) -> FastAPI:
         _service_routes(services),
         invoke_routes(services),
         endpoint_routes(services),
+        deployment_routes(services),
         job_routes(services),
         model_routes(services),
         environment_routes(services),

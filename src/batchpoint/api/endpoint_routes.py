@@ -84,18 +84,17 @@ def endpoint_routes(services: Services) -> APIRouter:
         """Delete an endpoint and its deployments; refused while its jobs run, unless forced."""
         registry.delete_endpoint(endpoint, force=force)
 
-    _deployment_routes(router, services)
     return router
 
 
-def _deployment_routes(router: APIRouter, services: Services) -> None:
+def deployment_routes(services: Services) -> APIRouter:
+    """Make the routes under /endpoints/{endpoint}/deployments."""
+    router = APIRouter(prefix="/endpoints/{endpoint}/deployments", tags=["deployments"])
     registry = services.registry
-    tags: list[Any] = ["deployments"]
 
     @router.get(
-        "/{endpoint}/deployments",
+        "",
         summary="List deployments",
-        tags=tags,
         responses=problems(404),
     )
     def list_deployments(
@@ -106,9 +105,8 @@ def _deployment_routes(router: APIRouter, services: Services) -> None:
         return page(found, limit, lambda d: d.name)
 
     @router.put(
-        "/{endpoint}/deployments/{deployment}",
+        "/{deployment}",
         summary="Create or update a deployment",
-        tags=tags,
         responses={
             **problems(404, 409),
             201: {"description": "Created.", "model": BatchDeployment},
@@ -135,9 +133,8 @@ def _deployment_routes(router: APIRouter, services: Services) -> None:
         return stored
 
     @router.get(
-        "/{endpoint}/deployments/{deployment}",
+        "/{deployment}",
         summary="Show a deployment",
-        tags=tags,
         responses=problems(404),
     )
     def get_deployment(endpoint: str, deployment: str) -> BatchDeployment:
@@ -145,9 +142,8 @@ def _deployment_routes(router: APIRouter, services: Services) -> None:
         return registry.get_deployment(endpoint, deployment)
 
     @router.patch(
-        "/{endpoint}/deployments/{deployment}",
+        "/{deployment}",
         summary="Change a deployment",
-        tags=tags,
         responses=problems(404, 409),
     )
     def patch_deployment(endpoint: str, deployment: str, patch: Patch) -> BatchDeployment:
@@ -156,12 +152,13 @@ def _deployment_routes(router: APIRouter, services: Services) -> None:
         return registry.update_deployment(endpoint, deployment, fixed, services.log)
 
     @router.delete(
-        "/{endpoint}/deployments/{deployment}",
+        "/{deployment}",
         summary="Delete a deployment",
-        tags=tags,
         status_code=204,
         responses=problems(404, 409),
     )
     def delete_deployment(endpoint: str, deployment: str, force: Force = False) -> None:  # noqa: FBT002
         """Delete a deployment; the default or one whose jobs run is refused, unless forced."""
         registry.delete_deployment(endpoint, deployment, force=force)
+
+    return router

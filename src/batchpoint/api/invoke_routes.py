@@ -56,7 +56,7 @@ def invoke_routes(services: Services) -> APIRouter:
         return job
 
     @router.get("", summary="List jobs of an endpoint", responses=problems(404))
-    def list_jobs(
+    def list_endpoint_jobs(
         endpoint: str,
         limit: Limit = LIMIT_DEFAULT,
         after: After = None,

@@ -1,0 +1,116 @@
+"""Every error has its status and leaves as a problem document."""
+
+import httpx
+import pytest
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from batchpoint.api.problems import Problem, problem_of, status_of
+from batchpoint.client.embedded_transport import EmbeddedTransport
+from batchpoint.domain.errors import CODES, FAMILIES, BatchpointError, Unavailable, error_from
+from batchpoint.domain.findings import FINDINGS_MAX, invalid_fields
+from tests.unit.control_plane import ControlPlane
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_has_a_status_that_fits_its_family(code: str) -> None:
+    status = status_of(code)
+    family = CODES[code]
+    if family is BatchpointError:
+        assert status == 500
+    elif issubclass(family, Unavailable):
+        assert status in {503, 507}
+    else:
+        assert 400 <= status < 500
+
+
+def test_families_can_be_told_apart_by_status() -> None:
+    assert status_of("internal_error") == status_of("never heard of") == 500
+    statuses = {family: status_of(family.code) for family in FAMILIES}
+    assert statuses[FAMILIES[0]] == 400
+    assert len(set(statuses.values())) >= len(FAMILIES) - 1
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_an_error_comes_back_as_it_was(code: str) -> None:
+    error = error_from(code, "a sentence", "here")
+    problem = problem_of(error)
+    back = error_from(problem.code, problem.detail, problem.where)
+    assert (type(back), back.code, str(back)) == (type(error), code, str(error))
+    assert problem.retryable == back.retryable
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("POST", "/healthz", 405, "invalid"),
+        ("GET", "/endpoints/ghost", 404, "endpoint_not_found"),
+        ("GET", "/jobs/ghost", 404, "job_not_found"),
+        ("GET", "/jobs?limit=0", 400, "field_invalid"),
+        ("GET", "/jobs?after=ghost", 404, "job_not_found"),
+        ("GET", "/jobs/ghost?wait_seconds=1000", 400, "field_invalid"),
+    ],
+)
+def test_errors_are_problem_documents(
+    http: httpx.Client, method: str, path: str, status: int, code: str
+) -> None:
+    answer = http.request(method, path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = Problem.model_validate(answer.json())
+    assert (problem.status, problem.code) == (status, code)
+    assert problem.detail.strip()
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "where"),
+    [
+        ('{"name": "heart", "nmae": 1}', "field_unknown", "nmae"),
+        ('{"name": "h"}', "field_invalid", "name"),
+        ('{"name": "heart", "defaults": {"x": 1}}', "field_unknown", "defaults.x"),
+        ('{"name": "heart"', "field_invalid", None),
+        ("[]", "field_invalid", "body"),
+        ('{"name": "lung"}', "field_invalid", "name"),
+    ],
+)
+def test_wrong_fields_are_named(
+    http: httpx.Client, body: str, code: str, where: str | None
+) -> None:
+    answer = http.put("/endpoints/heart", content=body, headers={"content-type": "text/json"})
+    if answer.json()["where"] == "body":
+        answer = http.put(
+            "/endpoints/heart", content=body, headers={"content-type": "application/json"}
+        )
+    assert answer.status_code == 400
+    assert answer.json()["code"] == code
+    if where is not None:
+        assert answer.json()["where"] == where
+
+
+def test_many_findings_are_one_sentence_each() -> None:
+    class Strict(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        count: int
+
+    with pytest.raises(ValidationError) as caught:
+        Strict.model_validate({"count": "x"} | {f"f{i}": 1 for i in range(30)})
+    error = invalid_fields(caught.value.errors())
+    assert error.code == "field_invalid"
+    assert error.where is None
+    assert "count: input should be a valid integer" in error.message
+    assert error.message.endswith(f"and {31 - FINDINGS_MAX} more")
+
+
+def test_what_nobody_foresaw_is_logged_and_told_without_details(
+    plane: ControlPlane, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(plane.services.registry, "get_endpoint", explode)
+    with httpx.Client(transport=EmbeddedTransport(plane.app), base_url="http://test") as http:
+        answer = http.get("/endpoints/heart")
+    assert answer.status_code == 500
+    assert answer.json()["code"] == "internal_error"
+    assert "secret" not in answer.text
+    assert "ZeroDivisionError: secret" in caplog.text
