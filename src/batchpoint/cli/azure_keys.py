@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from batchpoint.cli.yaml_fields import Problem, refused
-from batchpoint.cli.yaml_tree import MapNode
+from batchpoint.cli.yaml_nodes import MapNode
 
 _NO_CONTAINERS = "jobs run as processes, not in containers"
 _NODES_BY_COUNT = "nodes are counted by resources.instance_count"

@@ -16,8 +16,8 @@ from batchpoint.cli.progress_printers import to_stderr
 from batchpoint.cli.render import emit
 from batchpoint.cli.text_tables import count
 from batchpoint.cli.yaml_files import Flags, Loaded, load_deployment
+from batchpoint.cli.yaml_nodes import MapNode, Mark
 from batchpoint.cli.yaml_overrides import tree_of
-from batchpoint.cli.yaml_tree import MapNode, Mark
 from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
 from batchpoint.domain.errors import Invalid, NotFound
 

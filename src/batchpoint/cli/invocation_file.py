@@ -9,8 +9,8 @@ from typing import cast
 from batchpoint.cli.asset_references import data_type, data_uri
 from batchpoint.cli.yaml_fields import FieldErrors, Problem, refused, type_problem, validated
 from batchpoint.cli.yaml_files import Flags, Loaded, Source, open_source
+from batchpoint.cli.yaml_nodes import MapNode, Mark, Scalar, ScalarNode
 from batchpoint.cli.yaml_overrides import set_path, tree_of
-from batchpoint.cli.yaml_tree import MapNode, Mark, Scalar, ScalarNode
 from batchpoint.domain.endpoint import seconds
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import Invocation

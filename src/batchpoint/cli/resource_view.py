@@ -14,8 +14,8 @@ from batchpoint.cli.output_forms import OutputForm
 from batchpoint.cli.progress_printers import to_stderr
 from batchpoint.cli.render import emit, formatted, terminal_width
 from batchpoint.cli.text_tables import table
+from batchpoint.cli.yaml_nodes import MapNode, Mark
 from batchpoint.cli.yaml_overrides import tree_of
-from batchpoint.cli.yaml_tree import MapNode, Mark
 from batchpoint.domain.errors import Invalid
 
 N = TypeVar("N", bound=BaseModel)

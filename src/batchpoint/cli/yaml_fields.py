@@ -11,7 +11,7 @@ from annotated_types import Ge, Le, MaxLen
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from batchpoint.cli.yaml_tree import ListNode, MapNode, Mark, Node, kind_of, plain
+from batchpoint.cli.yaml_nodes import ListNode, MapNode, Mark, Node, kind_of, plain
 from batchpoint.domain.errors import Invalid
 
 _BOUND_NOT_WORTH_SAYING = 2**31 - 1

@@ -23,17 +23,15 @@ from batchpoint.cli.asset_references import (
     local_path,
 )
 from batchpoint.cli.yaml_fields import FieldErrors, Problem, refused, validated
-from batchpoint.cli.yaml_overrides import apply_flags, apply_sets
-from batchpoint.cli.yaml_tree import (
+from batchpoint.cli.yaml_nodes import (
     ListNode,
     MapNode,
     Mark,
     Node,
     Scalar,
     ScalarNode,
-    parse_mapping,
-    read_bounded,
 )
+from batchpoint.cli.yaml_overrides import apply_flags, apply_sets
 from batchpoint.domain.asset import Environment, Model
 from batchpoint.domain.compute import Compute
 from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint, DeploymentSettings
@@ -79,6 +77,8 @@ def open_source(
     """Read a file (none: start from `existing`, or from nothing) and apply overrides and flags."""
     cwd = Path.cwd()
     if path is not None:
+        from batchpoint.cli.yaml_tree import parse_mapping, read_bounded
+
         tree = parse_mapping(read_bounded(path), str(path))
         source = Source(tree, str(path), path.resolve().parent, cwd)
     else:
@@ -311,6 +311,8 @@ def _model(source: Source, tree: MapNode, prefix: str) -> None:
 
 def _environment(source: Source, tree: MapNode, prefix: str) -> None:
     """Check an environment and read the files it names into it."""
+    from batchpoint.cli.yaml_tree import parse_mapping
+
     source.rules(tree, azure_keys.ENVIRONMENT, prefix)
     conda = tree.items.get("conda_file")
     if isinstance(conda, ScalarNode) and isinstance(conda.value, str):
@@ -335,6 +337,8 @@ def _environment(source: Source, tree: MapNode, prefix: str) -> None:
 
 def _named_file(source: Source, node: ScalarNode, name: str) -> tuple[str, str] | None:
     """Read a file that a field names; gives (text, path as shown) or notes the problem."""
+    from batchpoint.cli.yaml_tree import read_bounded
+
     text = str(node.value)
     if is_uri(text):
         sentence = f"{text!r} is a URI: expected a local path or the file's content"

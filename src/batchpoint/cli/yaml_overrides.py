@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from batchpoint.cli.yaml_tree import (
+from batchpoint.cli.yaml_nodes import (
     ListNode,
     MapNode,
     Mark,
@@ -13,7 +13,6 @@ from batchpoint.cli.yaml_tree import (
     Scalar,
     ScalarNode,
     kind_of,
-    parse_tree,
     shown,
     yaml_error,
 )
@@ -39,6 +38,8 @@ def apply_sets(tree: MapNode, sets: Sequence[str]) -> None:
         Invalid: `yaml_invalid`, naming the option, for what is not `key=value` or not YAML.
     """
     for text in sets:
+        from batchpoint.cli.yaml_tree import parse_tree
+
         path, equals, value = text.partition("=")
         mark = Mark(f"--set {path}" if path else "--set", 0, 0)
         steps = path.split(".")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from batchpoint.cli import yaml_files
 from batchpoint.cli.yaml_fields import FieldErrors
-from batchpoint.cli.yaml_tree import parse_mapping, plain
+from batchpoint.cli.yaml_nodes import plain
+from batchpoint.cli.yaml_tree import parse_mapping
 from batchpoint.domain.endpoint import BatchDeployment
 from batchpoint.domain.errors import Invalid
 
@@ -348,8 +349,8 @@ def test_any_text_is_a_mapping_or_refused(text: str) -> None:
 
 @given(st.dictionaries(st.sampled_from(sorted(BatchDeployment.model_fields)), json_values))
 def test_any_values_are_a_deployment_or_refused(data: dict[str, object]) -> None:
+    from batchpoint.cli.yaml_nodes import MapNode, Mark
     from batchpoint.cli.yaml_overrides import tree_of
-    from batchpoint.cli.yaml_tree import MapNode, Mark
 
     tree = tree_of(data, Mark("f", 1, 1))
     assert isinstance(tree, MapNode)
