@@ -263,8 +263,8 @@ def rows_of(job: Tiny, heard: Heard) -> dict[int, str]:
 async def served(agent: AgentProcess, job: Tiny) -> AsyncIterator[AgentConnection]:
     """Open a job on an agent, and close it properly."""
     connection = await agent.connect()
-    await connection.open(job.order)
     try:
+        await connection.open(job.order)
         yield connection
     finally:
         await connection.close()

@@ -209,14 +209,12 @@ class Agent:
         job, side = self._job, self._side
         try:
             if job is not None:
-                self._job = None
                 await job.close()
             if side is not None:
-                self._side = None
                 await side.close()
             self._pool.close_job()
         finally:
-            self._ending = None
+            self._job = self._side = self._ending = None
 
     # --- telling the runner -----------------------------------------------------------------------
 

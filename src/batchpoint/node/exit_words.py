@@ -63,58 +63,40 @@ def explain(status: int | None, *, out_of_memory: bool) -> WorkerEnd:
 
 
 class OutOfMemoryWatch:
-    """Notices that the kernel killed something of ours for want of memory since the last look.
+    """Notices that the kernel has just killed something for want of memory.
 
-    The counter of our own cgroup is used where there is one, else the machine's.
+    The machine's counter covers every cgroup. Only kills since the sample before last count, so that
+    one of long ago, or of somebody else, does not explain the end of a worker now.
     """
 
-    def __init__(self, sources: tuple[Path, ...] | None = None) -> None:
-        """Begin to watch; `sources` are files with a line `oom_kill N`, the first readable is used."""
-        self._source: Path | None = None
-        self._seen = 0
-        for source in _sources() if sources is None else sources:
-            count = _kills_in(source)
-            if count is not None:
-                self._source, self._seen = source, count
-                break
+    def __init__(self, source: Path = Path("/proc/vmstat")) -> None:
+        """Begin to watch `source`, a file with a line `oom_kill N`; without it nothing is noticed."""
+        self._source = source
+        self._before = self._latest = _kills_in(source)
+
+    def sample(self) -> None:
+        """Look at the counter; call it every second or so."""
+        self._before, self._latest = self._latest, _kills_in(self._source)
 
     def happened(self) -> bool:
-        """Whether the counter has grown since the last call."""
-        if self._source is None:
+        """Whether there was a kill that no earlier call has taken for its own."""
+        if _kills_in(self._source) <= self._before:
             return False
-        count = _kills_in(self._source)
-        if count is None or count <= self._seen:
-            return False
-        self._seen = count
+        self._before += 1
+        self._latest = max(self._latest, self._before)
         return True
 
 
-def _sources() -> tuple[Path, ...]:
-    found: list[Path] = []
+def _kills_in(source: Path) -> int:
     try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="ascii", errors="replace").split("\n")
+        lines = source.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
-        return ()
+        return 0
     for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if controllers == "" and group not in ("", "/"):
-            found.append(Path("/sys/fs/cgroup") / group.lstrip("/") / "memory.events")
-        elif "memory" in controllers.split(","):
-            found.append(Path("/sys/fs/cgroup/memory") / group.lstrip("/") / "memory.oom_control")
-    return (*found, Path("/proc/vmstat"))
-
-
-def _kills_in(source: Path) -> int | None:
-    try:
-        text = source.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    for line in text.split("\n"):
         name, _, value = line.partition(" ")
         if name == "oom_kill" and value.strip().isdigit():
             return int(value)
-    return None
+    return 0
 
 
 def end_group(pid: int, number: signal.Signals) -> None:

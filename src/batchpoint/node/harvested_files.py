@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from batchpoint.formats.durable import storage_error, sync_folder
 
-# Text that a script began in init() and went on with in run() stays one file.
 _PROBE_BYTES = 256 * 1024
-_APPENDABLE = {".txt", ".csv", ".tsv", ".jsonl", ".log"}
 
 
 def settle(folders: Iterable[Path]) -> None:
@@ -45,30 +44,31 @@ def _sync_tree(top: Path) -> None:
         sync_folder(Path(folder))
 
 
-def with_init_files(
-    init: Path, init_files: Sequence[tuple[str, int]], place: Path, files: Sequence[tuple[str, int]]
-) -> list[tuple[str, int]]:
-    """Put what `init()` wrote beside what the job's first `run()` wrote, and list both.
+def publish_init(written: Path, place: Path) -> None:
+    """Copy what `init()` wrote to `place`, complete or not at all; it is kept for later jobs.
 
-    A text file that both wrote is one file, what `init()` wrote first; of another file what `run()`
-    wrote stays. The files of `init()` are kept for the next job. Raises OSError.
+    Raises:
+        Unavailable: `storage_full` or `storage_unavailable`.
     """
-    listed = dict(files)
-    for name, size in init_files:
-        target = place / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if name not in listed:
-            shutil.copyfile(init / name, target)
-            listed[name] = size
-        elif target.suffix.lower() in _APPENDABLE:
-            joined = target.with_name(target.name + ".joined")
-            with joined.open("wb") as out:
-                for part in (init / name, target):
-                    with part.open("rb") as source:
-                        shutil.copyfileobj(source, out)
-            joined.replace(target)
-            listed[name] += size
-    return sorted(listed.items())
+    half = place.with_name(place.name + ".half")
+    try:
+        if place.exists() or not written.exists():
+            return
+        shutil.rmtree(half, ignore_errors=True)
+        shutil.copytree(written, half)
+        _sync_tree(half)
+        half.rename(place)
+        sync_folder(place.parent)
+    except OSError as error:
+        shutil.rmtree(half, ignore_errors=True)
+        raise storage_error(_plain(error), place) from error
+
+
+def _plain(error: OSError) -> OSError:
+    """Return the first error of a copy: `shutil.Error` has a list of (from, to, text)."""
+    if isinstance(error, shutil.Error) and "Errno 28]" in str(error):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return error
 
 
 def probe(path: Path) -> None:

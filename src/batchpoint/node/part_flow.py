@@ -76,6 +76,8 @@ class PartFlow:
         self._failed: list[TaskResult] = []
         self._serial = _last_serial(self._folder, order)
         self._closed = False
+        self._init: Path | None = None
+        self._init_taken = False
         self.warning = ""
         self.rows = 0
         self.items = 0
@@ -89,6 +91,13 @@ class PartFlow:
     def idle(self) -> bool:
         """Whether everything that was scored has been reported."""
         return self._current is None and not self._sealing and not self._held
+
+    def publish_init(self, written: Path) -> None:
+        """Keep the files that a worker wrote in `init()`; once per node and job is enough."""
+        if not self._init_taken and not self._closed:
+            self._init_taken = True
+            self._init = written
+            self._start_sealer()
 
     def scored(self, scored: Scored) -> None:
         """Take the result of a task; it is reported with its part."""
@@ -219,15 +228,21 @@ class PartFlow:
     async def _seal_all(self) -> None:
         """Seal part after part; begin again with what was held while the disk was full."""
         attempt = 0
-        while self._sealing or self._held or self.warning:
+        while self._init or self._sealing or self._held or self.warning:
             try:
-                if self._sealing:
+                if self._init is not None:
+                    name = f"{self._order.epoch:06d}-{self._order.node}-init"
+                    place = self._folder.files / name
+                    await self._run(harvested_files.publish_init, self._init, place)
+                    self._init = None
+                elif self._sealing:
                     part = self._sealing[0]
-                    await self._loop.run_in_executor(self._thread, _seal, part)
+                    await self._run(_seal, part)
                     self._sealing.pop(0)
                     self._tell(part)
                 else:
-                    await self._loop.run_in_executor(self._thread, self._probe)
+                    probe = self._folder.parts / f".{self._order.node}.probe"
+                    await self._run(harvested_files.probe, probe)
             except Unavailable as error:
                 self.trouble(error)
                 await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
@@ -258,9 +273,8 @@ class PartFlow:
         failed, self._failed = self._failed, []
         self._report(part.name, part.results + failed)
 
-    def _probe(self) -> None:
-        """See whether the disk takes bytes again; raises Unavailable when it does not."""
-        harvested_files.probe(self._folder.parts / f".{self._order.node}.probe")
+    async def _run(self, work: Callable[..., None], *arguments: object) -> None:
+        await self._loop.run_in_executor(self._thread, work, *arguments)
 
     def _discard_all(self) -> None:
         if self._current is not None:

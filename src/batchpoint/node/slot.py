@@ -50,8 +50,8 @@ class Slot:
 
     `tickets`: tasks the worker has, oldest first. `staging`: tasks whose files are being made for
     it. `condemned`: the task for whose timeout the worker is being killed. `stopped`: we end it
-    ourselves. `idle_deaths`: ends in a row without anybody to charge. `init_files`: what `init()`
-    wrote, below `home / "init"`.
+    ourselves. `idle_deaths`: ends in a row without anybody to charge. `wrote_in_init`: files
+    of `init()` lie in `home / "init"`.
     """
 
     index: int
@@ -65,7 +65,8 @@ class Slot:
     condemned: int | None = None
     stopped: bool = False
     idle_deaths: int = 0
-    init_files: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    wrote_in_init: bool = False
+    load_warnings: tuple[str, ...] = ()
 
     @property
     def queued(self) -> int:
@@ -88,4 +89,5 @@ class Slot:
         self.tickets.clear()
         self.condemned = None
         self.stopped = False
-        self.init_files = []
+        self.wrote_in_init = False
+        self.load_warnings = ()

@@ -9,7 +9,7 @@ from pathlib import Path
 from batchpoint.domain import limits
 
 CAPTURE_BYTES_MAX = 64 * 1024
-_FINISH_READS_MAX = 64  # a pipe holds at most 1 MiB; whoever writes on has escaped
+_DRAIN_READS_MAX = 64  # a pipe holds at most 1 MiB; whoever writes on has escaped
 
 
 class UserLog:
@@ -72,6 +72,7 @@ class LogPump:
 
     def pump(self) -> bool:
         """Move what is there now; False at end of file."""
+        self._drained = False
         try:
             data = os.read(self.fd, 1 << 16)
         except BlockingIOError:
@@ -96,11 +97,15 @@ class LogPump:
         """Return what was printed since `capture`."""
         return bytes(self._captured or b"").decode("utf-8", "replace")
 
+    def drain(self) -> None:
+        """Move all that is there now; whoever writes on and on is not waited for."""
+        for _ in range(_DRAIN_READS_MAX):
+            if not self.pump() or self._drained:
+                return
+
     def finish(self) -> None:
         """Move the rest of a dead worker's output and close; never waits for escaped children."""
-        for _ in range(_FINISH_READS_MAX):
-            if not self.pump() or self._drained:
-                break
+        self.drain()
         if not self._at_line_start and self.log is not None:
             self.log.write(b"\n")
         with contextlib.suppress(OSError):

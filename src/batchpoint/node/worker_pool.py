@@ -105,6 +105,7 @@ class WorkerPool:
                 slot.worker.log_to(self._log_of(slot))
         for slot in self.ready:
             self._turn_to_job(slot)
+            self._listener.slot_ready(slot)
         self.refill()
 
     def close_job(self) -> None:
@@ -137,8 +138,9 @@ class WorkerPool:
             if slot.state == "loading":
                 self.stop(slot, number)
 
-    def check_loading(self, now: float) -> None:
-        """End workers whose load takes longer than it may."""
+    def look(self, now: float) -> None:
+        """End workers whose load takes longer than it may; call it twice a second or so."""
+        self._memory.sample()
         for slot in (self._parent, *self.slots):
             if (
                 slot.state == "loading"
@@ -302,7 +304,8 @@ class WorkerPool:
             self._listener.slot_said(slot, header, body)
 
     def _loaded(self, slot: Slot, header: Header) -> None:
-        slot.init_files = [(str(path), int(size)) for path, size in header.get("files", ())]
+        slot.wrote_in_init = bool(header.get("files"))
+        slot.load_warnings = tuple(map(str, header.get("warnings", ())))
         if slot is not self._parent:
             self._set_ready(slot)
         elif header.get("forkable"):
@@ -312,7 +315,7 @@ class WorkerPool:
             # It may not be forked, but it has loaded: it is the first worker itself.
             first = self.slots[0]
             first.worker, first.home = slot.worker, slot.home
-            first.init_files = slot.init_files
+            first.wrote_in_init, first.load_warnings = slot.wrote_in_init, slot.load_warnings
             slot.vacate()
             assert self._launch is not None
             self._launch.forks = False
@@ -336,7 +339,7 @@ class WorkerPool:
         slot = self._slot_of(worker)
         if slot is None:
             return
-        end = explain(worker.status, out_of_memory=self._memory.happened())
+        end = explain(worker.status, out_of_memory=self._killed_for_memory(worker))
         if slot is self._parent:
             self._parent_ended(end)
         elif slot.state == "ready":
@@ -352,6 +355,11 @@ class WorkerPool:
             ends.close()
             self.slots[index].vacate()
         self._forking.clear()
+
+    def _killed_for_memory(self, worker: WorkerProcess) -> bool:
+        return (
+            worker.status == -signal.SIGKILL and not worker.expendable and self._memory.happened()
+        )
 
     def _parent_ended(self, end: WorkerEnd) -> None:
         self._forget_forks()

@@ -247,6 +247,8 @@ class WorkerProcess:
 
     def log_to(self, log: UserLog | None) -> None:
         """Let what is printed from now on go to another job's log, or nowhere."""
+        if not self.ended:
+            self._log.drain()
         self._log.log = log
 
     def told_status(self, status: int) -> None:
