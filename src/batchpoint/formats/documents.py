@@ -113,6 +113,15 @@ def decode(data: bytes) -> tuple[dict[str, object], list[array[int]]]:
     return cast("dict[str, object]", document), columns
 
 
+def readable(text: str) -> str:
+    r"""Return text that every reader of UTF-8 takes.
+
+    Names of files that are not UTF-8 come with lone surrogates in them, which JSON can write but
+    strict readers refuse; they are shown as \udcXX.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def seal(magic: bytes, document: bytes) -> bytes:
     """Frame a document as a whole file."""
     body = b"".join((magic, _U64.pack(len(document)), document))

@@ -55,12 +55,12 @@ def harvest_name(epoch: int, node: str, task: Task, attempt: int) -> str:
     return f"{epoch:06d}-{_safe(node)}-{place}-a{attempt}"
 
 
-def init_harvest_name(epoch: int, node: str, slot: int) -> str:
-    """Name the folder that keeps the files a script wrote during `init` in one worker.
+def init_harvest_name(epoch: int, node: str) -> str:
+    """Name the folder that keeps the files a script wrote during `init` on one node.
 
     No frame speaks of it: assembly finds such folders by their name and publishes each file once.
     """
-    return f"{epoch:06d}-{_safe(node)}-{slot}{INIT_SUFFIX}"
+    return f"{epoch:06d}-{_safe(node)}{INIT_SUFFIX}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,10 +113,13 @@ def settings_of(spec: JobSpec) -> dict[str, object]:
 
 
 def encode(receipt: Receipt) -> bytes:
-    """Return the receipt as indented JSON."""
+    """Return the receipt as indented JSON in UTF-8.
+
+    Raises:
+        UnicodeEncodeError: a text has lone surrogates in it; see `documents.readable`.
+    """
     document = receipt.model_dump(mode="json")
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    return text.encode("utf-8", "backslashreplace")
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def decode(data: bytes) -> Receipt:

@@ -6,6 +6,7 @@ import json
 from typing import Any, cast
 
 from batchpoint.domain.minibatch import Task
+from batchpoint.formats.documents import readable
 from batchpoint.formats.durable import damaged
 from batchpoint.formats.layout import JobFolder
 from batchpoint.formats.receipt import FAILURES_MAX, ReceiptAttempt, ReceiptFailure
@@ -55,7 +56,9 @@ class FailureList:
     def _write(self, line: dict[str, Any]) -> None:
         kept = {key: line.get(key) for key in KEYS}
         kept["origin"] = kept["origin"] or "user"
-        kept["traceback"] = kept["traceback"] or ""
+        for key in ("name", "message", "traceback"):
+            if key != "name" or kept[key] is not None:
+                kept[key] = readable(kept[key] or "")
         text = json.dumps(kept, ensure_ascii=False, separators=(",", ":")) + "\n"
         data = text.encode("utf-8", "backslashreplace")
         if line["item"] is not None:
@@ -87,7 +90,7 @@ def _input_order(line: dict[str, Any]) -> tuple[int, int]:
 def _receipt_failure(line: dict[str, Any]) -> ReceiptFailure:
     attempts = cast("list[dict[str, Any]]", line.get("attempts") or [])
     return ReceiptFailure(
-        name=line.get("name"),
+        name=None if line.get("name") is None else readable(line["name"]),
         row=line.get("row"),
         type=str(line.get("type") or ""),
         attempts=[

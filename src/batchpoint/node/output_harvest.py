@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from batchpoint.domain.errors import JobFailed
 from batchpoint.domain.minibatch import Task
+from batchpoint.formats.documents import readable
 from batchpoint.formats.durable import damaged, sync_folder
 from batchpoint.formats.layout import INIT_SUFFIX, JobFolder
 from batchpoint.formats.receipt import ReceiptFile
@@ -62,14 +63,14 @@ class HarvestedFiles:
             folder = self._root / _inside(harvested.folder)
             task = frames.tables[part].task(ordinal)
             for name, size in harvested.files:
-                yield name, Source(folder / _inside(name), size, task)
+                yield readable(name), Source(folder / _inside(name), size, task)
 
     def _of_init(self) -> Iterator[tuple[str, Source]]:
         for folder in sorted(self._root.glob(f"*{INIT_SUFFIX}")):
             for path in sorted(folder.rglob("*")):
                 if path.is_file() and not path.is_symlink():
                     name = path.relative_to(folder).as_posix()
-                    yield name, Source(path, path.stat().st_size, None)
+                    yield readable(name), Source(path, path.stat().st_size, None)
 
     def _refuse_clashes(self) -> None:
         for name, sources in self.sources.items():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import JsonValue, TypeAdapter
 
 from batchpoint.domain.errors import BatchpointError, Conflict, Invalid, Unavailable
 from batchpoint.domain.minibatch import Task
@@ -118,6 +119,17 @@ def test_failed_items_are_listed_in_input_order_without_what_varies(tmp_path):
     assert set(lines[3]) == {"item", "name", "row", "origin", "type", "message", "traceback"}
     assert [line["origin"] for line in lines] == ["user", "user", "user", "input"]
     assert (result.items, result.scored, result.failed, result.failed_rows) == (3, 0, 3, 4)
+
+
+def test_names_that_are_not_unicode_can_be_read_by_strict_readers(tmp_path):
+    job = OutputJob(tmp_path)
+    job.add(b"0.csv,0,1\n", [job.fail(0, 1, name="\udcff.csv")], files={"\udcfe.txt": b"x"})
+    assemble(job.seal())
+    for name in ("_failed_items.jsonl", "_receipt.json"):
+        TypeAdapter(JsonValue).validate_json((job.output / name).read_bytes())
+    assert failed_lines(job.seal())[0]["name"] == "\\udcff.csv"
+    assert (job.output / "\\udcfe.txt").read_bytes() == b"x"
+    assert assemble(job.seal()).items == 1
 
 
 def test_missing_rows_count_as_failed_items_and_are_listed(tmp_path):

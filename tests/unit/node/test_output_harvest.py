@@ -135,8 +135,8 @@ def test_a_file_that_has_changed_since_is_refused(tmp_path):
 
 def test_files_of_init_are_published_once(tmp_path):
     job = summary(tmp_path, {"own.txt": b"run\n"})
-    for slot in range(3):
-        folder = job.folder.files / layout.init_harvest_name(1, "node-0", slot)
+    for node in ("node-0", "node-1", "node-2"):
+        folder = job.folder.files / layout.init_harvest_name(1, node)
         (folder / "deep").mkdir(parents=True)
         (folder / "labels.json").write_bytes(b"{}")
         (folder / "deep" / "more.txt").write_bytes(b"init\n")
