@@ -197,9 +197,7 @@ class ScoreRunner:
     def _set_alarm(self, at: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_at(
-            at, self._inbox.put_nowait, m.AlarmRang()
-        )
+        self._alarm = asyncio.get_running_loop().call_at(at, self._inbox.put_nowait, m.AlarmRang())
 
     def _policy(self) -> m.Policy:
         settings = self._spec.settings
@@ -376,7 +374,5 @@ class ScoreRunner:
             self._status = self._status.model_copy(
                 update={"state": state, "error": error, "ended_at": self._clock.now()}
             )
-            await asyncio.to_thread(
-                self._ledger.finish, self._job.name, self._epoch, self._status
-            )
+            await asyncio.to_thread(self._ledger.finish, self._job.name, self._epoch, self._status)
         return state

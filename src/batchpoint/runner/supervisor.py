@@ -21,7 +21,9 @@ from batchpoint.domain.errors import BatchpointError
 from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, JobState, JobStatus
 from batchpoint.engines.local_nodes import LeaseRequest, NodePool, PooledNode
 from batchpoint.engines.zygote import Child, Zygote
+from batchpoint.formats.layout import job_folder
 from batchpoint.ledger.ledger import Ledger
+from batchpoint.runner.tidying import tidy, tidy_all
 
 _log = structlog.get_logger(__name__)
 
@@ -89,6 +91,7 @@ class Supervisor:
         path = self._options.runtime_dir / "supervisor.sock"
         path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, str(path))
+        self._go(self._tidy_all())
         _log.info("supervisor ready", home=str(self._options.home), pid=os.getpid())
         try:
             await self._adopt_until_end()
@@ -129,7 +132,9 @@ class Supervisor:
         if free <= 0:
             return
         try:
-            names = await asyncio.to_thread(self._ledger.adoptable_jobs, self._clock.seconds(), free)
+            names = await asyncio.to_thread(
+                self._ledger.adoptable_jobs, self._clock.seconds(), free
+            )
             for name in names:
                 if name not in self._runners:
                     await self._start_runner(name)
@@ -138,7 +143,11 @@ class Supervisor:
 
     async def _start_runner(self, job: str) -> None:
         epoch = await asyncio.to_thread(
-            self._ledger.acquire_lease, job, self._owner, self._clock.seconds(), limits.LEASE_SECONDS
+            self._ledger.acquire_lease,
+            job,
+            self._owner,
+            self._clock.seconds(),
+            limits.LEASE_SECONDS,
         )
         if epoch is None:
             return
@@ -162,6 +171,8 @@ class Supervisor:
         now = await asyncio.to_thread(self._ledger.get_job, job)
         if now.status.state in TERMINAL_STATES:
             self._crashes.pop(job, None)
+            folder = job_folder(self._options.home, job)
+            await asyncio.to_thread(tidy, now, folder, self._clock.now())
             return
         crashes, done_before = self._crashes.get(job, (0, -1))
         done = now.status.progress.mini_batches_done
@@ -173,6 +184,15 @@ class Supervisor:
             await asyncio.to_thread(self._ledger.finish, job, epoch, failed)
             return
         await asyncio.to_thread(self._ledger.release, job, epoch)
+
+    async def _tidy_all(self) -> None:
+        """Tidy up after jobs whose supervisor died before it could, and after old failed ones."""
+        try:
+            await asyncio.to_thread(
+                tidy_all, self._options.home, self._ledger.get_job, self._clock.now()
+            )
+        except (OSError, BatchpointError) as error:
+            _log.warning("cannot tidy up now", error=str(error))
 
     def _given_up(self, status: JobStatus, crashes: int, exit_status: int) -> JobStatus:
         error = ErrorInfo(
@@ -217,7 +237,7 @@ class Supervisor:
     def _describe(self) -> dict[str, object]:
         return {
             "pid": os.getpid(),
-            "jobs": sorted(self._runners),
+            "jobs": [{"job": job, "pid": runner.pid} for job, runner in self._runners.items()],
             "nodes": self._nodes.describe(),
         }
 
