@@ -117,13 +117,13 @@ def _counts(texts: Sequence[Text], rows: int) -> Optional[List[int]]:
     counts = [lines_of(text.body) for text in texts]
     if sum(counts) == rows:
         return counts
-    counts = []
+    refined: List[int] = []
     for text in texts:
         body = without_quoted(text.body)
         if body is None:
             return None
-        counts.append(len(_FILLED_LINE.findall(body)))
-    return counts if sum(counts) == rows else None
+        refined.append(len(_FILLED_LINE.findall(body)))
+    return refined if sum(refined) == rows else None
 
 
 def lines_of(body: bytes) -> int:
@@ -158,7 +158,7 @@ def _read_alone(text: Text, dtype: Dtype, reading: Reading) -> None:
     except (ValueError, OverflowError, TypeError) as problem:
         repaired = csv_repair.repair(text, dtype, problem, parse)
         reading.bad.extend(repaired.bad)
-        reading.counts[text.place] = repaired.count
+        reading.counts[text.place] = repaired.rows
         if repaired.batch is not None:
             reading.batches.append(repaired.batch)
         return

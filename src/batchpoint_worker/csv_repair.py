@@ -12,12 +12,30 @@ import importlib
 import io
 import re
 import sys
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    cast,
+)
 
 from batchpoint_worker.failures import bounded
 from batchpoint_worker.sources import Bad, Batch, Text, batch_of, invalid_row, unreadable
 
 Parse = Callable[[bytes, Any], Any]
+
+Record = Tuple[int, List[str]]
+"""Line number of its end, and fields."""
+
+Faults = Dict[int, List[str]]
+"""What is wrong with rows, by their index in the text: a sentence for each wrong column."""
 
 # Values that do not look like a number or a truth value are tried one by one, up to so many for a
 # column; from there on their looks decide.
@@ -47,38 +65,47 @@ class Repaired(NamedTuple):
 
     batch: Optional[Batch]
     bad: List[Bad]
-    count: int
+    rows: int
 
 
 def repair(text: Text, dtype: Any, problem: Exception, parse: Parse) -> Repaired:
     """Return what can be had of a text that `parse` refused with `problem`."""
-    if text.header[:2] == b"\x1f\x8b":
-        return _whole(text, "is gzip-compressed; a name that ends in .csv.gz would say so")
-    try:
-        whole = (text.header + text.body).decode("utf-8")
-    except UnicodeDecodeError as undecodable:
-        return _whole(text, _wrong_encoding(text, undecodable.start))
-    try:
-        records = list(_records(whole))
-    except csv.Error as broken:
-        return _whole(text, "cannot be read as CSV: %s" % broken)
-    if "EOF inside string" in str(problem):
-        return _whole(
-            text, "has a quoted field that never ends; what pandas says: %s" % _first_line(problem)
-        )
-    if not records:
-        return _whole(text, "is empty: not even a header")
+    sentence, whole = _decoded(text)
+    records: List[Record] = []
+    if not sentence:
+        try:
+            records = list(_records(whole))
+        except csv.Error as broken:
+            sentence = "cannot be read as CSV: %s" % broken
+        if "EOF inside string" in str(problem):
+            sentence = "has a quoted field that never ends; pandas says: %s" % _first_line(problem)
+    if not sentence and not records:
+        sentence = "is empty: not even a header"
+    if sentence:
+        return _whole(text, sentence)
     (_, header), rows = records[0], records[1:]
-    types = dtype if isinstance(dtype, dict) else dict.fromkeys(header, dtype)
+    alike: Dict[str, str] = dict.fromkeys(header, dtype or "")
+    types = cast("Dict[str, str]", dtype) if isinstance(dtype, dict) else alike
     faults = _too_long(header, rows)
     if rows and len(faults) == len(rows):
         return _whole(text, _first_fault(faults) + ", as have all others", len(rows))
     fitting = [index for index in range(len(rows)) if index not in faults]
     for place, name in enumerate(header):
-        if types.get(name) in _LOOKS:
+        type_name = types.get(name) or ""
+        if type_name in _LOOKS:
             values = [(index, _field(rows[index][1], place)) for index in fitting]
-            _check_column(name, types[name], values, faults, parse)
+            _check_column(name, type_name, values, faults, parse)
     return _good_rows(text, header, rows, faults, dtype, problem, parse)
+
+
+def _decoded(text: Text) -> Tuple[str, str]:
+    """Return (what is wrong with the encoding, "" for nothing; the text)."""
+    if text.header[:2] == b"\x1f\x8b":
+        return "is gzip-compressed; a name that ends in .csv.gz would say so", ""
+    try:
+        return "", (text.header + text.body).decode("utf-8")
+    except UnicodeDecodeError as undecodable:
+        return _wrong_encoding(text, undecodable.start), ""
 
 
 def _whole(text: Text, sentence: str, count: int = 0) -> Repaired:
@@ -93,7 +120,7 @@ def _wrong_encoding(text: Text, offset: int) -> str:
     return "is not UTF-8 text: byte 0x%02x near row %d; save it as UTF-8" % (data[offset], row)
 
 
-def _records(whole: str) -> Any:
+def _records(whole: str) -> Iterator[Record]:
     """Yield (line number, fields) of each record, the header included, blank lines left out."""
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(io.StringIO(whole, newline=""))
@@ -104,11 +131,6 @@ def _records(whole: str) -> Any:
 
 def _first_line(problem: Exception) -> str:
     return bounded((str(problem).strip() or type(problem).__name__).split("\n")[0], 500)
-
-
-Record = Tuple[int, List[str]]
-Faults = Dict[int, List[str]]
-"""What is wrong with rows, by their index in the text: a sentence for each wrong column."""
 
 
 def _first_fault(faults: Faults) -> str:
@@ -147,7 +169,7 @@ def _check_column(
             faults.setdefault(index, []).append(fault)
 
 
-def _refused(values: Sequence[str], type_name: str, parse: Parse) -> Any:
+def _refused(values: Sequence[str], type_name: str, parse: Parse) -> FrozenSet[str]:
     """Return the set of those values that pandas does not read as the type."""
     if _converts(values, type_name, parse):
         return frozenset()
@@ -158,11 +180,11 @@ def _refused(values: Sequence[str], type_name: str, parse: Parse) -> Any:
     }
     refused.update(odd[TRIED_VALUES_MAX:])
     if _converts([value for value in values if value not in refused], type_name, parse):
-        return refused
+        return frozenset(refused)
     # Some pass alone but not in company: "true" is 1 where no number stands beside it.
     usual = _USUAL[type_name]
     refused.update(v for v in odd[:TRIED_VALUES_MAX] if not _converts([usual, v], type_name, parse))
-    return refused
+    return frozenset(refused)
 
 
 def _converts(values: Sequence[str], type_name: str, parse: Parse) -> bool:
@@ -200,7 +222,7 @@ def _good_rows(
         return _whole(text, "does not fit the signature: %s" % _first_line(still), count)
     if len(frame) != len(kept) or not faults:
         return _whole(text, "does not fit the signature: %s" % _first_line(problem), count)
-    bad = []
+    bad: List[Bad] = []
     for index in sorted(faults):
         said = faults[index][:SHOWN_COLUMNS_MAX]
         more = len(faults[index]) - len(said)

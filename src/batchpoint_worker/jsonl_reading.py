@@ -1,4 +1,4 @@
-"""JSON Lines items: one object a line, converted by the signature as MLflow's server converts JSON."""
+"""JSON Lines items: one object a line, converted by the signature as MLflow's server does it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import json
 import math
 import sys
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, cast
 
 from batchpoint_worker.failures import bounded
 from batchpoint_worker.mlmodel import NUMPY_NAMES, InputColumn
@@ -74,7 +74,7 @@ def _records(text: Text, lines: List[str]) -> Tuple[List[Dict[str, Any]], List[i
     bad: List[Bad] = []
     for row, line in enumerate(lines):
         try:
-            record = json.loads(line)
+            record: Any = json.loads(line)
             said = "" if isinstance(record, dict) else "is no JSON object"
         except (ValueError, RecursionError) as problem:
             record, said = None, "is not JSON: %s" % problem
@@ -84,7 +84,7 @@ def _records(text: Text, lines: List[str]) -> Tuple[List[Dict[str, Any]], List[i
             sentence = "%s %s; it begins with %s" % (where, said, shown)
             bad.append(invalid_row(text.place, text.row + row, sentence))
         else:
-            records.append(record)
+            records.append(cast("Dict[str, Any]", record))
             rows.append(row)
     return records, rows, bad
 
@@ -112,9 +112,7 @@ def _typed(
         return pd.DataFrame(arrays, index=range(len(records))), records, rows
     for index in sorted(faults):
         row = text.row + rows[index]
-        bad.append(
-            invalid_row(text.place, row, "%s, row %d: %s" % (text.name, row, faults[index]))
-        )
+        bad.append(invalid_row(text.place, row, "%s, row %d: %s" % (text.name, row, faults[index])))
     kept = [index for index in range(len(records)) if index not in faults]
     good = [records[index] for index in kept]
     return _typed(pd, text, good, [rows[index] for index in kept], columns, bad)
@@ -131,28 +129,18 @@ def convert(values: List[Any], type_name: str) -> Tuple[Any, List[int]]:
     whole number may be written as 3.0, and a missing one is null only where floats are asked for.
     """
     np: Any = importlib.import_module("numpy")
-    kinds = set(map(type, values))
-    if type_name in _RANGES:
-        limit = _RANGES[type_name]
-        wrong = [i for i, v in enumerate(values) if not _is_whole(v, limit)]
-        if wrong:
-            return None, wrong
-        return np.asarray(list(map(int, values)), dtype=NUMPY_NAMES[type_name]), []
-    if type_name in ("float", "double"):
-        if not kinds <= {int, float, type(None)}:
-            wrong = [i for i, v in enumerate(values) if type(v) not in (int, float, type(None))]
-            return None, wrong
-        if int in kinds:  # a whole number may be too large for any float
-            wrong = [i for i, v in enumerate(values) if type(v) is int and abs(v) > _FLOAT_MAX]
-            if wrong:
-                return None, wrong
-        numbers = [math.nan if value is None else value for value in values]
-        return np.asarray(numbers, dtype="float64").astype(NUMPY_NAMES[type_name]), []
-    if type_name == "boolean":
-        wrong = [i for i, value in enumerate(values) if type(value) is not bool]
-        return (None, wrong) if wrong else (np.asarray(values, dtype=bool), [])
     if type_name in ("datetime", "binary"):
         return _each(values, _moment if type_name == "datetime" else _bytes, type_name)
+    fits = _FITS.get(type_name)
+    if fits is not None:
+        wrong = [index for index, value in enumerate(values) if not fits(value)]
+        if wrong:
+            return None, wrong
+        if type_name in _RANGES:
+            values = list(map(int, values))
+        elif type_name != "boolean":
+            values = [math.nan if value is None else value for value in values]
+        return np.asarray(values, dtype=NUMPY_NAMES[type_name]), []
     array = np.empty(len(values), dtype=object)
     for index, value in enumerate(values):
         array[index] = value
@@ -163,6 +151,21 @@ def _is_whole(value: Any, limit: int) -> bool:
     if type(value) is float:
         return value.is_integer() and -limit <= value < limit
     return type(value) is int and -limit <= value < limit
+
+
+def _is_number(value: Any) -> bool:
+    if type(value) is int:  # it may be too large for any float
+        return abs(value) <= _FLOAT_MAX
+    return value is None or type(value) is float
+
+
+_FITS: Dict[str, Callable[[Any], bool]] = {
+    "boolean": lambda value: type(value) is bool,
+    "integer": lambda value: _is_whole(value, _RANGES["integer"]),
+    "long": lambda value: _is_whole(value, _RANGES["long"]),
+    "float": _is_number,
+    "double": _is_number,
+}
 
 
 def _each(values: List[Any], read_one: Any, type_name: str) -> Tuple[Any, List[int]]:

@@ -75,7 +75,9 @@ class MlflowScorer:
         isolation = Isolation(self._model.predict)
         for batch in batches:
             isolation.score(batch)
-        if not task.get("rows"):  # rows of an item are told apart here, whatever they have in common
+        if not task.get(
+            "rows"
+        ):  # rows of an item are told apart here, whatever they have in common
             isolation.finish()
         failures = [
             Failure(items[b.place]["item"], items[b.place]["name"], b.row, b.error)
@@ -136,7 +138,7 @@ def _ordered(parts: Sequence[Part]) -> List[Part]:
 
 
 def _by_item(parts: Sequence[Part]) -> List[Part]:
-    """Cut parts whose items alternate, as files of two formats in one task make them, into items."""
+    """Cut parts into items, where files of two formats alternate in one task."""
     np: Any = importlib.import_module("numpy")
     pieces: List[Part] = []
     for batch, table in parts:

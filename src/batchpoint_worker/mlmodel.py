@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, cast
 
 from batchpoint_worker.failures import plain_error
 from batchpoint_worker.scorer import TaskFailed
@@ -68,9 +68,9 @@ def read(folder: str) -> ModelFile:
     """
     path = os.path.join(folder, FILE_NAME)
     content = _content(path)
-    flavors: Any = content.get("flavors")
-    pyfunc = flavors.get("python_function") if isinstance(flavors, dict) else None
-    if not isinstance(pyfunc, dict) or not pyfunc.get("loader_module"):
+    flavors = _mapping(content.get("flavors"))
+    pyfunc = _mapping(flavors.get("python_function"))
+    if not pyfunc.get("loader_module"):
         raise TaskFailed(
             plain_error(
                 "mlmodel_invalid",
@@ -78,8 +78,7 @@ def read(folder: str) -> ModelFile:
                 "model with one, or deploy it with a scoring script" % path,
             )
         )
-    signature = content.get("signature")
-    columns, tensor_type, plain = _inputs(signature if isinstance(signature, dict) else {}, path)
+    columns, tensor_type, plain = _inputs(_mapping(content.get("signature")), path)
     data = pyfunc.get("data")
     code = pyfunc.get("code")
     return ModelFile(
@@ -95,6 +94,10 @@ def read(folder: str) -> ModelFile:
     )
 
 
+def _mapping(value: Any) -> Dict[str, Any]:
+    return cast("Dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
 def _content(path: str) -> Dict[str, Any]:
     try:
         import yaml
@@ -107,10 +110,10 @@ def _content(path: str) -> Dict[str, Any]:
                 "environment",
             )
         ) from None
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         with open(path, "rb") as file:
-            content = yaml.load(file, Loader=loader)  # noqa: S506 - both loaders are safe ones
+            content: Any = yaml.load(file, Loader=loader)  # noqa: S506 - both loaders are safe ones
     except FileNotFoundError:
         raise TaskFailed(
             plain_error(
@@ -125,7 +128,7 @@ def _content(path: str) -> Dict[str, Any]:
         ) from None
     if not isinstance(content, dict):
         raise TaskFailed(plain_error("mlmodel_invalid", "%s is not an MLmodel file" % path))
-    return content
+    return _mapping(content)
 
 
 def _inputs(

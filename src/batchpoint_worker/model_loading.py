@@ -13,7 +13,7 @@ import inspect
 import os
 import pickle
 import sys
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from batchpoint_worker import mlmodel
 from batchpoint_worker.failures import plain_error
@@ -94,7 +94,7 @@ class LoadedModel:
         Sure are: equal types, upcasts within one kind of number, columns in another order, columns
         the signature does not name (left out) and optional columns that are not there (skipped).
         """
-        names = []
+        names: List[str] = []
         casts: Dict[str, str] = {}
         assert self.file.columns is not None
         for column in self.file.columns:
@@ -152,7 +152,7 @@ def _sklearn(file: ModelFile) -> Predict:
         reader: Any = importlib.import_module("cloudpickle") if form == "cloudpickle" else pickle
         with open(path, "rb") as opened:
             model = reader.load(opened)
-    method: Predict = getattr(model, file.predict_fn)
+    method: Any = getattr(model, file.predict_fn)
     parameter = inspect.signature(method).parameters.get("params")
     # mlflow passes `params` on to a method that names it, except to plain `predict`.
     if (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from batchpoint_worker.mlmodel import InputColumn
 from batchpoint_worker.sources import Bad, Reading, Text, batch_of, invalid_row, unreadable
@@ -93,7 +93,7 @@ def _rows_without_number(
 ) -> Any:
     """Return a mask of rows that lack a whole number the signature asks for; None if there is none.
 
-    pandas makes floats of whole numbers as soon as one is missing, and mlflow then refuses them all.
+    pandas makes floats of whole numbers as soon as one is missing; mlflow then refuses them all.
     """
     np: Any = importlib.import_module("numpy")
     mask: Any = None
@@ -114,7 +114,8 @@ def _rows_without_number(
 
 def _needs_pandas_metadata(table: Any) -> bool:
     """Tell whether pandas wrote columns of its own types, which only its metadata brings back."""
-    stored = (table.schema.metadata or {}).get(b"pandas")
+    metadata: Dict[bytes, bytes] = table.schema.metadata or {}
+    stored = metadata.get(b"pandas")
     if not stored:
         return False
     try:

@@ -12,7 +12,7 @@ fails the same rows:
 from __future__ import annotations
 
 import importlib
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, cast
 
 from batchpoint_worker.failures import error_of, plain_error
 from batchpoint_worker.returned import table_of
@@ -182,7 +182,7 @@ def predicted(output: Any, count: int) -> Table:
     """
     pd: Any = importlib.import_module("pandas")
     if isinstance(output, dict):
-        output = _frame_of(pd, output)
+        output = _frame_of(pd, cast("Dict[Any, Any]", output))
     elif hasattr(output, "toarray") and hasattr(output, "tocsr"):
         output = output.toarray()
     if not hasattr(output, "__len__") or isinstance(output, (str, bytes)):

@@ -114,7 +114,9 @@ def _text_of(place: int, item: Dict[str, Any], kind: str, *, zipped: bool) -> Te
         data = file.read()
     if zipped:
         data = gzip.decompress(data)
-    return csv_reading.text_of(place, name, data) if kind == CSV else Text(place, name, 0, b"", data)
+    return (
+        csv_reading.text_of(place, name, data) if kind == CSV else Text(place, name, 0, b"", data)
+    )
 
 
 def _reason(name: str, problem: BaseException, *, zipped: bool) -> str:

@@ -18,12 +18,10 @@ HEADER_BYTES_MAX = 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _BLANK_AHEAD = re.compile(rb"\n[ \t\r\n]")
 _FILLED_LINE = re.compile(rb"[^ \t\r\n][^\n]*")
-# One record with its line end; group 1 is a blank line. A field is quoted only when it begins with a
-# quote; what follows its closing quote belongs to it, and quotes elsewhere mean themselves.
+# One record with its line end; group 1 is a blank line. A field is quoted only when it begins with
+# a quote; what follows its closing quote belongs to it, and quotes elsewhere mean themselves.
 _FIELD = rb'(?:"(?:[^"]|"")*+"[^,\r\n]*+|[^",\r\n][^,\r\n]*+|)'
-_RECORD = re.compile(
-    rb'([ \t]*+\r?\n)|(?:[^"\r\n]*+|' + _FIELD + rb"(?:," + _FIELD + rb")*+)\r?\n"
-)
+_RECORD = re.compile(rb'([ \t]*+\r?\n)|(?:[^"\r\n]*+|' + _FIELD + rb"(?:," + _FIELD + rb")*+)\r?\n")
 
 
 class Cut(NamedTuple):
@@ -45,7 +43,7 @@ class _Scan(NamedTuple):
     rows: int
 
 
-class _Uncuttable(Exception):  # noqa: N818
+class _Uncuttable(Exception):
     """The text has line ends or quotes of which only a CSV parser knows what they mean."""
 
 
@@ -99,7 +97,7 @@ def _cuts(
         try:
             end, rows = scan(pending, not more)
         except _Uncuttable:
-            end = 0
+            end, rows = 0, 0
         else:
             if not end and more and len(pending) <= RECORD_BYTES_MAX:
                 # A record longer than a range: doubling keeps it from being scanned ever again.

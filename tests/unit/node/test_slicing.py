@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 from pathlib import Path
 
 import pandas as pd
@@ -97,7 +98,7 @@ def test_plain_file_is_cut_near_the_target_at_line_ends(tmp_path):
     assert all(8_000 < cut.stop - cut.start <= 10_000 for cut in cuts[:-1])
     assert cuts[0].start == len(b"a,b\n")
     assert cuts[-1].stop == len(data)
-    assert all(before.stop == after.start for before, after in zip(cuts, cuts[1:], strict=False))
+    assert all(before.stop == after.start for before, after in itertools.pairwise(cuts))
 
 
 def test_quoted_line_ends_are_no_cut(tmp_path):

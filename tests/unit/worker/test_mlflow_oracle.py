@@ -124,7 +124,11 @@ def numbers_only():
     from mlflow.types import ColSpec, Schema
 
     # In another order than the files have, and without three of their columns.
-    columns = [ColSpec("double", "dose"), ColSpec("long", "age"), ColSpec("integer", "visits")]
+    columns: list = [
+        ColSpec("double", "dose"),
+        ColSpec("long", "age"),
+        ColSpec("integer", "visits"),
+    ]
     return ModelSignature(inputs=Schema(columns))
 
 
@@ -248,9 +252,9 @@ def scored(model: str, paths: list[Path], status: StatusPage, render: str = "csv
 def cell(value) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    if isinstance(value, bool | np.bool_):
+    if type(value) in (bool, np.bool_):
         return "true" if value else "false"
-    if isinstance(value, np.float32):
+    if type(value) is np.float32:
         return str(value)
     return str(value.item() if isinstance(value, np.generic) else value)
 
@@ -338,7 +342,7 @@ def test_json_lines_give_what_csv_gives(models, tmp_path, status):
     others = []
     for number, path in enumerate(paths):
         frame = pd.read_csv(path)
-        records = json.loads(frame.to_json(orient="records", double_precision=15))
+        records = json.loads(str(frame.to_json(orient="records", double_precision=15)))
         text = "\n".join(map(json.dumps, records)) + "\n"
         other = tmp_path / f"{path.stem}.{('jsonl', 'ndjson', 'jsonl.gz')[number]}"
         other.write_bytes(gzip.compress(text.encode()) if number == 2 else text.encode())

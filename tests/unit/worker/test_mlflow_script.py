@@ -108,7 +108,9 @@ def test_predictions_carry_file_and_row(model, scorer, tmp_path, status):
 @pytest.mark.parametrize("render", ["jsonl", "arrow", "azure", "none"])
 def test_the_other_renderings(render, model, scorer, tmp_path, status):
     paths = [numbers(tmp_path, "a.csv", [1, 2])]
-    scored = scorer.score({"id": 1, "items": items(*paths)}, request_for(model, render=render), status)
+    scored = scorer.score(
+        {"id": 1, "items": items(*paths)}, request_for(model, render=render), status
+    )
     assert (scored.rows, scored.encoding) == (2, render)
     if render == "jsonl":
         assert json.loads(scored.data.split(b"\n")[1]) == {
@@ -121,9 +123,9 @@ def test_the_other_renderings(render, model, scorer, tmp_path, status):
     elif render == "none":
         assert scored.data == b""
     else:
-        import pyarrow
+        import pyarrow as pa
 
-        table = pyarrow.ipc.open_stream(scored.data).read_all()
+        table = pa.ipc.open_stream(scored.data).read_all()
         assert table.to_pylist()[0] == {"_file": "a.csv", "_row": 0, "prediction": 0.5}
 
 
@@ -174,7 +176,9 @@ def test_a_lone_item_tells_its_rows_before_it_is_predicted(model, scorer, tmp_pa
     assert status.get()[3] == 2
 
 
-@pytest.mark.parametrize(("bounds", "rows"), [([0, 2], [0, 1]), ([2, -1], [2, 3, 4]), ([1, 2], [1])])
+@pytest.mark.parametrize(
+    ("bounds", "rows"), [([0, 2], [0, 1]), ([2, -1], [2, 3, 4]), ([1, 2], [1])]
+)
 def test_rows_narrow_a_lone_item(model, scorer, tmp_path, status, bounds, rows):
     path = numbers(tmp_path, "a.csv", range(5))
     task = {"id": 1, "items": items(path), "rows": bounds}
