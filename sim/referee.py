@@ -327,12 +327,13 @@ class Referee:
         kinds = {verdict.error.kind for verdict in self._gave_up}
         batches = {verdict.task.mini_batch for verdict in self._gave_up}
         many = len(batches) >= limits.SYSTEMIC_FAILURES_MIN
+        out = any(held for name, held in self._held.items() if name not in self._revocable)
         justified = {
             "": finish.outcome == "completed" and all_done and self._succeeded,
             "error_threshold_exceeded": (threshold is not None and 0 <= threshold < self.failures),
             "nothing_scored": all_done and not self._succeeded,
             "no_input_items": all_done and not self._world.items,
-            "systemic_failure": not self._succeeded and many and len(kinds) == 1,
+            "systemic_failure": (not self._succeeded and many and len(kinds) == 1 and not out),
             "init_failed": (
                 self._init_failures > self._policy.max_retries
                 and self._init_failed >= self._held.keys()

@@ -132,11 +132,11 @@ class SimEngine:
         node.loading = False
         if not node.alive:
             return
-        if node.broken or (self._weather.init_fails == "sometimes" and self._rng.random() < 0.2):
+        if node.broken or (self._weather.init_fails == "sometimes" and self._rng.random() < 0.5):
             error = AttemptError("user", "init", "InitError", "simulated failure of init()")
             self._send(WorkerFailed(node.name, error))
             node.loading = True
-            node.patience *= 2
+            node.patience = min(60.0, 2 * node.patience)
             self._loop.after(node.patience, lambda: self._load(node))
             return
         node.loaded = True

@@ -62,8 +62,9 @@ class Dispatch:
         # Only tasks that had trouble, and mini-batches whose losses are charged by now.
         self._attempts: dict[Task, Attempts] = {}
         self._poisonous: set[int] = set()
-        # Names of the nodes where a worker failed to load, since one last scored anywhere.
-        self._init_failures: list[str] = []
+        # Failures to load a model since a worker last ran anywhere, and the nodes they were on.
+        self._init_failures = 0
+        self._init_failing: set[str] = set()
         self._retries = 0
         self._items_total = 0
         self._sealed = False
@@ -193,12 +194,13 @@ class Dispatch:
         if node is None:
             return
         node.init_failures += 1
-        self._init_failures.append(node.name)
+        self._init_failures += 1
+        self._init_failing.add(node.name)
         if node.held:
             self._watch(node, now)
         allowed = 1 + self._policy.max_retries
-        failing = set(self._init_failures)
-        if len(self._init_failures) >= allowed and all(n.name in failing for n in self._roster):
+        everywhere = all(node.name in self._init_failing for node in self._roster)
+        if self._init_failures >= allowed and everywhere:
             self._finish("failed", "init_failed", event.error)
         elif node.init_failures >= allowed:
             # Others can load the model: this node is broken, its work goes to them.
@@ -224,7 +226,8 @@ class Dispatch:
                 continue
             node.init_failures = 0
             if self._init_failures:
-                self._init_failures.clear()
+                self._init_failures = 0
+                self._init_failing.clear()
             if result.outcome != "scored":
                 self._failed(result)
             elif self._accept(result, record):
@@ -253,6 +256,7 @@ class Dispatch:
         self._items.see(result.items)
         if failed:
             self._items.fail(failed)
+            self._cause = self._cause or result.error
         self._unnamed_failures += unattributed
         self._rows += result.rows
         self._failed_rows += result.failed_rows
