@@ -16,9 +16,9 @@ from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable
 from batchpoint.formats import receipt as receipts
 from batchpoint.formats.assembly_plan import read_plan
 from batchpoint.formats.durable import damaged, storage_error, sync_folder, write_fully
+from batchpoint.formats.frame_table import Schema
 from batchpoint.formats.layout import FAILED_ITEMS, RECEIPT, JobFolder
 from batchpoint.formats.manifest import PlanTotals, read_totals
-from batchpoint.formats.parts import Schema
 from batchpoint.formats.receipt import Receipt, ReceiptFile, ReceiptItems
 from batchpoint.node.output_failures import FailureList
 from batchpoint.node.output_frames import Frame, OutputFrames

@@ -14,8 +14,9 @@ from typing import NamedTuple, Self
 from batchpoint.core.assembly import Column, union
 from batchpoint.formats.assembly_plan import AssemblyPlan
 from batchpoint.formats.durable import damaged, storage_error
+from batchpoint.formats.frame_table import FrameTable, Schema
 from batchpoint.formats.layout import JobFolder
-from batchpoint.formats.parts import FrameTable, PartReader, Schema
+from batchpoint.formats.parts import PartReader
 
 _WINDOW_BYTES = 1 << 20
 _WINDOW_ALIGNMENT = 1 << 18

@@ -13,7 +13,7 @@ import batchpoint_worker
 from batchpoint.core.assembly import Column
 from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable
 from batchpoint.domain.limits import ERROR_TEXT_CHARS_MAX
-from batchpoint.formats.parts import Schema
+from batchpoint.formats.frame_table import Schema
 from batchpoint.formats.receipt import ReceiptFile
 from batchpoint.node.output_frames import OutputFrames
 

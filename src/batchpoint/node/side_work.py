@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from batchpoint.domain.errors import Invalid
+from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.minibatch import Slice
 from batchpoint.node.output_assembly import assemble
 from batchpoint.node.output_request import AssembleRequest
@@ -30,6 +30,7 @@ class SideWork:
     def __init__(self, order: NodeOrder) -> None:
         self._python = order.spec.environment.python
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="side")
+        self._closed = False
 
     async def index(self, whole: Slice, target_bytes: int) -> list[Slice]:
         """Cut an item into slices of about `target_bytes`; one that cannot be cut stays whole.
@@ -44,10 +45,16 @@ class SideWork:
         """Write the output of the job; see `node.output_assembly.assemble`."""
         loop = asyncio.get_running_loop()
         order = AssembleRequest.from_json(request)
-        return (await loop.run_in_executor(self._threads, assemble, order)).to_json()
+        return (await loop.run_in_executor(self._threads, assemble, order, self._step)).to_json()
+
+    def _step(self, _: str) -> None:
+        """Stop the assembly of a job that has been closed: its output must not appear any more."""
+        if self._closed:
+            raise Unavailable("the job was closed while its output was being written")
 
     async def close(self) -> None:
         """Wait for nothing: what still runs belongs to nobody and changes nothing that counts."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _cut(self, whole: Slice, target_bytes: int) -> list[Slice]:
@@ -78,7 +85,7 @@ class SideWork:
             for name, fd in zip(names, theirs, strict=True):
                 command += [name, str(fd)]
             try:
-                with subprocess.Popen(  # noqa: S603 - the deployment's own interpreter
+                with subprocess.Popen(
                     command,
                     pass_fds=theirs,
                     stdin=subprocess.DEVNULL,

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from batchpoint.domain.errors import Unavailable
 from batchpoint.domain.minibatch import Task
-from batchpoint.formats.parts import FrameFiles, PartReader, PartWriter, Schema
+from batchpoint.formats import parts
+from batchpoint.formats.frame_table import FrameFiles, Schema
+from batchpoint.formats.parts import PartReader, PartWriter
 
 tasks = st.builds(
     Task,
@@ -144,3 +146,11 @@ def test_frames_larger_than_the_buffer_are_kept(tmp_path):
     path = write(tmp_path / "x.part", [{**ONE, "rows_bytes": data} for data in rows])
     with PartReader(path) as reader:
         assert [reader.read(n)[0] for n in range(5)] == rows
+
+
+def test_a_part_of_another_version_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(parts, "VERSION", 2)
+        path = write(tmp_path / "x.part", [ONE])
+    with pytest.raises(Unavailable, match="version 2"):
+        PartReader(path)
