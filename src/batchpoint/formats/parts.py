@@ -251,8 +251,8 @@ class PartReader:
             raise damaged(self.path, f"its footer cannot be read ({error})") from error
         if document["version"] != VERSION:
             raise Unavailable(
-                f"{self.path} is a part of version {document['version']}, but this batchpoint reads "
-                f"version {VERSION}; use the release that wrote it",
+                f"{self.path} is a part of version {document['version']}, but only version "
+                f"{VERSION} can be read here; use the release that wrote it",
                 code="storage_unavailable",
             )
         if self.frames.end != offset:
