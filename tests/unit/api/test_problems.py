@@ -65,7 +65,7 @@ def test_errors_are_problem_documents(
 @pytest.mark.parametrize(
     ("body", "code", "where"),
     [
-        ('{"name": "heart", "nmae": 1}', "field_unknown", "nmae"),
+        ('{"name": "heart", "colour": 1}', "field_unknown", "colour"),
         ('{"name": "h"}', "field_invalid", "name"),
         ('{"name": "heart", "defaults": {"x": 1}}', "field_unknown", "defaults.x"),
         ('{"name": "heart"', "field_invalid", None),
