@@ -121,5 +121,6 @@ def test_a_broken_row_fails_alone(workplace: Workplace, demo: str) -> None:
     assert len(whole) == len(lines) - 1
     neighbours = {int(row["_row"]) for row in rows if row["_file"] == "heart-03-broken.csv"}
     assert neighbours == set(range(len(lines) - 1)) - {3}
-    said = workplace.batchpoint("job", "show", done.stdout.strip())
+    said = workplace.batchpoint("job", "failed-items", done.stdout.strip(), "-o", "json")
     assert "heart-03-broken.csv" in said
+    assert "column 'age' must be a whole number and has 'old'" in said
