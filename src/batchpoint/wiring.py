@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,8 +83,6 @@ def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
     """Be the supervisor of `settings.home` until the end; False when there is another one."""
     from batchpoint.engines.zygote import Zygote
     from batchpoint.ledger.ledger import Ledger
-    from batchpoint.node import agent  # noqa: F401 - preloaded for the zygote's children
-    from batchpoint.runner import score_runner  # noqa: F401 - preloaded likewise
     from batchpoint.runner.supervisor import Supervisor, SupervisorOptions, take_lock
     from batchpoint.runner.supervisor_link import SupervisorLink, runtime_dir
 
@@ -100,6 +99,9 @@ def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
     lock = take_lock(home, wait=another_is_leaving)
     if lock is None:
         return False
+    # Imported before the fork, so that runners and agents start in milliseconds.
+    for module in ("batchpoint.node.agent", "batchpoint.runner.score_runner"):
+        import_module(module)
     zygote = Zygote.start(
         {
             "runner": lambda arguments, lifeline: _be_runner(settings, arguments, lifeline),

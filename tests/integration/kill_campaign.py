@@ -225,7 +225,8 @@ class Campaign:
         """What ended jobs should not leave: parts, scratch, half-written files."""
         jobs = self.folder / "home" / "jobs"
         names = ("parts", "files", "work", "assembly.plan")
-        return [str(path) for job in jobs.iterdir() for name in names if (path := job / name).exists()]
+        places = (job / name for job in jobs.iterdir() for name in names)
+        return [str(path) for path in places if path.exists()]
 
 
 def run_campaign(folder: Path, wanted: Wanted, seed: int) -> Campaign:

@@ -12,7 +12,7 @@ from batchpoint.domain.model_shape import Noun, Text, TextMap, snake
 
 
 class Model(Noun):
-    """A model: a file or folder (locally a path; on the server an uploaded tree `upload:HASH/NAME`)."""
+    """A model: a file or folder (on the server an uploaded tree, `upload:HASH/NAME`)."""
 
     name: str | None = None
     version: Text | None = None

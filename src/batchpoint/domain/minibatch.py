@@ -27,16 +27,19 @@ class Slice(NamedTuple):
 
 
 class MiniBatch(NamedTuple):
-    """Slices `start` to `stop` (exclusive) of manifest segment `segment`, given to `run` at once."""
+    """Slices `start` to `stop` (exclusive) of a manifest segment, given to `run` at once.
 
-    index: int
+    `number` counts the mini-batches of a job from 0, `segment` its manifest segments.
+    """
+
+    number: int
     segment: int
     start: int
     stop: int
 
 
 class Task(NamedTuple):
-    """A mini-batch or a bisected piece of one: slices `start` to `stop` of it, counted from its begin.
+    """A mini-batch or a bisected piece of one: slices `start` to `stop` of it, from its beginning.
 
     A piece of a lone slice may be narrowed to rows `row_start` to `row_stop` of that slice
     (`row_stop` = -1: to the last row).

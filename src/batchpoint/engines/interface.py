@@ -10,7 +10,6 @@ from batchpoint.domain.minibatch import MiniBatch, Slice
 from batchpoint.node.output_request import AssembledOutput, AssembleRequest
 from batchpoint.node.wire import Heartbeat
 
-
 EngineEvent = NodeReady | NodeLost | Reported | WorkerFailed | Heartbeat
 
 
@@ -25,9 +24,7 @@ class Engine(Protocol):
         """Have `count` nodes in all; each announces itself by `NodeReady`."""
         ...
 
-    async def assign(
-        self, node: str, assignments: Sequence[tuple[MiniBatch, Assignment]]
-    ) -> None:
+    async def assign(self, node: str, assignments: Sequence[tuple[MiniBatch, Assignment]]) -> None:
         """Hand tasks to a node; to a node that is gone it does nothing (`NodeLost` comes)."""
         ...
 

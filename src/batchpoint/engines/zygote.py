@@ -17,7 +17,9 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any, NoReturn
 
 Target = Callable[[dict[str, Any], int], None]
@@ -80,7 +82,7 @@ class Zygote:
             _serve(theirs, lifeline_read, targets)
         theirs.close()
         os.close(lifeline_read)
-        ours.setblocking(False)
+        ours.settimeout(0)  # the loop waits
         return cls(pid, ours, lifeline_write)
 
     def attach(self) -> asyncio.Future[None]:
@@ -145,10 +147,10 @@ def _serve(control: socket.socket, lifeline: int, targets: Mapping[str, Target])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_write, False)
-    os.set_blocking(wake_read, False)
+    for fd in (wake_read, wake_write):
+        os.set_blocking(fd, False)
     signal.set_wakeup_fd(wake_write)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, _wake_up)
     gc.collect()
     gc.freeze()  # so that children do not copy the pages of what is already imported
     children: set[int] = set()
@@ -177,6 +179,10 @@ def _serve(control: socket.socket, lifeline: int, targets: Mapping[str, Target])
             _tell(control, {"serial": request["serial"], "pid": pid})
 
 
+def _wake_up(_number: int, _frame: FrameType | None) -> None:
+    """Exist, so that the wake-up descriptor is written to; the loop does the work."""
+
+
 def _become(target: Target, arguments: dict[str, Any], lifeline: int) -> NoReturn:
     """Be the child: default signals, own fate tied to the zygote, then the target."""
     status = 1
@@ -188,7 +194,7 @@ def _become(target: Target, arguments: dict[str, Any], lifeline: int) -> NoRetur
     except SystemExit as exit_:
         status = exit_.code if isinstance(exit_.code, int) else 1
     except BaseException:  # noqa: BLE001 - last line before os._exit: nothing else would show it
-        sys.excepthook(*sys.exc_info())
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

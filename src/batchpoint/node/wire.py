@@ -25,7 +25,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from batchpoint.core.messages import Assignment, AttemptError, Outcome, TaskResult
 from batchpoint.domain import limits
@@ -147,7 +147,7 @@ def work_to_json(work: Sequence[tuple[MiniBatch, Assignment]]) -> list[list[floa
     """Return assignments with the numbers of their mini-batches as flat lists."""
     return [
         [
-            batch.index,
+            batch.number,
             batch.segment,
             batch.start,
             batch.stop,
@@ -193,7 +193,7 @@ def _ordinals_to_json(items: tuple[int, ...]) -> list[Any]:
 
 def _ordinals_from_json(value: list[Any]) -> tuple[int, ...]:
     if len(value) == 1 and isinstance(value[0], list):
-        first, last = value[0]
+        first, last = cast("list[int]", value[0])
         return tuple(range(first, last + 1))
     return tuple(value)
 

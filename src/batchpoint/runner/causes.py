@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from batchpoint.core.messages import AttemptError, Finish
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError
 from batchpoint.domain.job import ErrorInfo, JobSpec, Progress
+
+_Origin = Literal["user", "environment", "input", "storage", "batchpoint"]
+_ORIGINS: dict[str, _Origin] = {"no_input_items": "input", "poison_mini_batch": "batchpoint"}
+_ORIGINS_OF_FAMILIES: dict[str, _Origin] = {
+    "input": "input",
+    "uri": "input",
+    "environment": "environment",
+    "interpreter": "environment",
+    "storage": "storage",
+    "ledger": "storage",
+    "output": "user",
+}
 
 
 def cause_of(finish: Finish, spec: JobSpec, progress: Progress) -> ErrorInfo:
     """Turn the decision to end a job as failed into the error that `job show` leads with."""
     error = finish.error
     return ErrorInfo(
-        origin=error.origin if error is not None else _origin(finish.code),
+        origin=error.origin if error is not None else _ORIGINS.get(finish.code, "user"),
         code=finish.code,
         message=_sentence(finish.code, spec, progress) + _because(error),
         type=error.type or None if error is not None else None,
@@ -26,46 +40,29 @@ def cause_of(finish: Finish, spec: JobSpec, progress: Progress) -> ErrorInfo:
 
 def cause_from(error: BatchpointError) -> ErrorInfo:
     """Turn an error of our own that ended a job into what `job show` leads with."""
-    if error.code.startswith("input_") or error.code in ("uri_invalid", "no_input_items"):
-        origin = "input"
-    elif error.code.startswith(("environment_", "interpreter_")):
-        origin = "environment"
-    elif error.code.startswith(("storage_", "ledger_")):
-        origin = "storage"
-    elif error.code.startswith("output_"):
-        origin = "user"
-    else:
-        origin = "batchpoint"
-    return ErrorInfo(origin=origin, code=error.code, message=str(error))
+    family = error.code.partition("_")[0]
+    return ErrorInfo(
+        origin=_ORIGINS_OF_FAMILIES.get(family, "batchpoint"), code=error.code, message=str(error)
+    )
 
 
 def _sentence(code: str, spec: JobSpec, progress: Progress) -> str:
     attempts = spec.settings.max_retries + 1
-    match code:
-        case "no_input_items":
-            return (
-                f"{spec.input.uri} holds no files; point --input at a file, or at a folder with "
-                "files in it"
-            )
-        case "init_failed":
-            what = "init() of the scoring script" if spec.code else "loading the model"
-            return f"{what} failed in {attempts} fresh worker{'s' if attempts > 1 else ''}"
-        case "error_threshold_exceeded":
-            return (
-                f"{progress.items_failed} items failed, and error_threshold allows "
-                f"{spec.settings.error_threshold}"
-            )
-        case "nothing_scored":
-            return f"none of the {progress.items_failed} items could be scored"
-        case "systemic_failure":
-            return "the first mini-batches all failed in the same way and nothing was scored"
-        case "poison_mini_batch":
-            return (
-                f"a mini-batch was lost {limits.INFRASTRUCTURE_LOSSES_IN_A_ROW_MAX} times in a row "
-                "with the worker or node that held it"
-            )
-        case _:
-            return "the job could not be finished"
+    loading = "init() of the scoring script" if spec.code else "loading the model"
+    sentences = {
+        "no_input_items": f"{spec.input.uri} holds no files; point --input at a file, or at a "
+        "folder with files in it",
+        "init_failed": f"{loading} failed in {attempts} fresh worker{'s'[: attempts - 1]}",
+        "error_threshold_exceeded": f"{progress.items_failed} items failed, and error_threshold "
+        f"allows {spec.settings.error_threshold}",
+        "nothing_scored": f"none of the {progress.items_failed} items could be scored",
+        "systemic_failure": "the first mini-batches all failed in the same way and nothing was "
+        "scored",
+        "poison_mini_batch": "a mini-batch was lost "
+        f"{limits.INFRASTRUCTURE_LOSSES_IN_A_ROW_MAX} times in a row with the worker or node that "
+        "held it",
+    }
+    return sentences.get(code, "the job could not be finished")
 
 
 def _because(error: AttemptError | None) -> str:
@@ -75,10 +72,6 @@ def _because(error: AttemptError | None) -> str:
     about = f" ({error.file}{f', row {error.row}' if error.row >= 0 else ''})" if error.file else ""
     kind = f"{error.type}: " if error.type else ""
     return f": {kind}{_short(error.message, 500)}{place}{about}"
-
-
-def _origin(code: str) -> str:
-    return {"no_input_items": "input", "poison_mini_batch": "batchpoint"}.get(code, "user")
 
 
 def _short(text: str, chars_max: int) -> str:

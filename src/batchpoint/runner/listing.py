@@ -32,10 +32,8 @@ def local_path(uri: str) -> Path:
 def list_items(source: JobInput) -> Iterator[Slice]:
     """Yield every item of an input in listing order, each with size and etag.
 
-    A folder is listed recursively; hidden files and folders (a leading dot) and names beginning
-    with an underscore-free temp marker are items like any other, except that `.amlignore` and
-    `.DS_Store` are left out. Symbolic links to files are followed; links to folders are followed
-    once, never into a folder that is being listed already.
+    A folder is listed recursively; hidden files are items like any other, except `.amlignore` and
+    `.DS_Store`. Symbolic links are followed, but never into a folder that is being listed already.
 
     Raises:
         Invalid: the input does not exist (`input_not_found`) or cannot be listed
@@ -86,7 +84,7 @@ def _walk(
         for entry in found:
             if entry.name not in _LEFT_OUT:
                 # A folder sorts as its name with the separator, so that whole paths are in order.
-                entries.append(entry.name + b"/" if entry.is_dir() else entry.name)
+                entries.append(entry.name + b"/" if entry.is_dir() else entry.name)  # noqa: PERF401
     entries.sort()
     for name in entries:
         if name.endswith(b"/"):

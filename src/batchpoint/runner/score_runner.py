@@ -16,10 +16,10 @@ from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError, Unavailable
 from batchpoint.domain.job import ErrorInfo, Job, JobState, JobStatus, Progress
 from batchpoint.engines.interface import Engine
-from batchpoint.node.output_request import AssembledOutput
-from batchpoint.node.wire import Heartbeat
 from batchpoint.formats.layout import JobFolder
 from batchpoint.ledger.ledger import Ledger
+from batchpoint.node.output_request import AssembledOutput
+from batchpoint.node.wire import Heartbeat
 from batchpoint.runner import causes, progress
 from batchpoint.runner.job_log import JobLog
 from batchpoint.runner.output import request_for, write_assembly_plan

@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -244,7 +244,7 @@ class Supervisor:
     async def _lease_nodes(
         self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Serve one runner: lines `{"count": n, "lost": [..]}`; end of file gives all nodes back."""
+        """Serve one runner: lines `{"count": n, "lost": [..]}`; end of file frees all nodes."""
         want = LeaseRequest(
             job=request["job"],
             compute=request["compute"],
@@ -280,8 +280,8 @@ class Supervisor:
             for node in held:
                 self._nodes.give_back(node, want.idle_seconds)
 
-    def _go(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)
+    def _go(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -74,7 +74,7 @@ class SupervisorLink:
         logs = self.home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         with (logs / "supervisor.log").open("ab") as log:
-            subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            subprocess.Popen(
                 [sys.executable, "-m", "batchpoint", "supervisor", "--exit-when-idle"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -33,11 +33,11 @@ class VerdictWriter:
         return len(self._pending)
 
     def add(self, verdict: Quarantine) -> None:
-        """Take a verdict; it is durable once `seal` has returned its record and that is committed."""
+        """Take a verdict; it counts once `seal` has returned its record and that is committed."""
         self._pending.append(verdict)
 
     def seal(self) -> list[Record]:
-        """Write all pending verdicts as one part and return its record; nothing when there are none.
+        """Write all pending verdicts as one part and return its record; nothing without any.
 
         Raises:
             Unavailable: the disk is full or failing; the verdicts are kept and sealed next time.
@@ -91,6 +91,8 @@ class VerdictWriter:
 def _failure_lines(verdict: Quarantine, slices: Sequence[Slice]) -> bytes:
     """One line per slice of the task, or per row when the task is narrowed to rows."""
     error = verdict.error
+    history = zip(verdict.history.outcomes, verdict.history.seconds, strict=True)
+    attempts = [{"outcome": outcome, "seconds": seconds} for outcome, seconds in history]
     lines: list[str] = []
     for each in slices:
         for row in _rows(verdict.task) or [None]:
@@ -102,6 +104,7 @@ def _failure_lines(verdict: Quarantine, slices: Sequence[Slice]) -> bytes:
                 "type": error.type,
                 "message": error.message[: limits.ERROR_TEXT_CHARS_MAX],
                 "traceback": error.traceback[: limits.TRACEBACK_CHARS_MAX],
+                "attempts": attempts,
             }
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     return "".join(lines).encode("utf-8", "surrogatepass")

@@ -28,7 +28,9 @@ def test_a_folder_is_listed_in_byte_order_of_whole_paths(tmp_path: Path) -> None
 
 
 @given(st.sets(st.text("ab-./", min_size=1, max_size=6), max_size=12))
-def test_order_is_that_of_the_paths(tmp_path_factory: pytest.TempPathFactory, raw: set[str]) -> None:
+def test_order_is_that_of_the_paths(
+    tmp_path_factory: pytest.TempPathFactory, raw: set[str]
+) -> None:
     root = tmp_path_factory.mktemp("input")
     for name in raw:
         parts = [part for part in name.split("/") if part.strip(".")]
@@ -57,9 +59,7 @@ def test_links_to_files_are_items_and_loops_end(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
-    raw = os.path.join(os.fsencode(tmp_path), b"\xff\n.csv")
-    with open(raw, "w", encoding="utf-8") as file:
-        file.write("x")
+    (tmp_path / os.fsdecode(b"\xff\n.csv")).write_text("x")
     (item,) = list_items(JobInput(type="uri_folder", uri=str(tmp_path)))
     assert os.fsencode(item.name) == b"\xff\n.csv"
 
