@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from batchpoint.core.messages import Record
 from batchpoint.domain.job import Progress
@@ -67,6 +68,12 @@ class Display:
     def heard(self, beat: Heartbeat) -> None:
         """Take in a node's heartbeat."""
         self._beats[beat.node] = beat
+
+    def reported(self, node: str) -> None:
+        """Take in that what a node counted in its last heartbeat is now decided, or soon is."""
+        beat = self._beats.get(node)
+        if beat is not None:
+            self._beats[node] = replace(beat, rows=0, items=0)
 
     def lost(self, node: str) -> None:
         """Forget a node that is gone."""

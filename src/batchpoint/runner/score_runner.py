@@ -146,7 +146,9 @@ class ScoreRunner:
             if isinstance(event, Heartbeat):
                 self._display.heard(event)
                 continue
-            if isinstance(event, m.NodeReady):
+            if isinstance(event, m.Reported):
+                self._display.reported(event.node)
+            elif isinstance(event, m.NodeReady):
                 self._log(f"node {event.node} is ready with {event.slots} workers")
             elif isinstance(event, m.NodeLost):
                 self._display.lost(event.node)

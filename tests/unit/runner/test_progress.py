@@ -65,3 +65,11 @@ def test_rate_and_remaining_time_follow_the_work_of_this_runner() -> None:
     assert shown.workers == 2
     assert shown.rows_per_second == 300.0
     assert shown.eta_seconds == 20.0
+
+
+def test_what_is_reported_is_not_counted_twice() -> None:
+    display = Display(Progress())
+    display.heard(Heartbeat("n", "scoring", 1, rows=3, items=3))
+    display.reported("n")
+    shown = display.show(Progress(listed=True, items_total=7, items_done=6, rows_done=6), now=1.0)
+    assert (shown.rows_done, shown.items_done) == (6, 6)
