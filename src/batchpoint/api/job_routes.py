@@ -15,8 +15,9 @@ from batchpoint.control.job_files import JobFiles, read_from
 from batchpoint.control.results_head import head
 from batchpoint.domain import limits
 from batchpoint.domain.errors import NotFound
-from batchpoint.domain.job import TERMINAL_STATES, Job
+from batchpoint.domain.job import TERMINAL_STATES, Job, JobState
 from batchpoint.domain.results import ResultsHead, StoredFile
+from batchpoint.formats.layout import job_folder
 
 POLL_SECONDS = 0.02
 _BYTES = "application/octet-stream"
@@ -87,11 +88,21 @@ def _file_routes(router: APIRouter, services: Services) -> None:
         "/{job}/failed-items",
         summary="Stream the failed items",
         response_class=StreamingResponse,
-        responses={**problems(404, 409), 200: {"content": {_LINES: {}}}},
+        responses={**problems(404), 200: {"content": {_LINES: {}}}},
     )
     def failed_items(job: str) -> StreamingResponse:
-        """Stream what failed for good: one JSON object per line, in input order."""
-        return _stream(files.failed_items(ledger.get_job(job)), _LINES)
+        """Stream what failed for good: one JSON object per line, in input order.
+
+        Of a job that runs, failed or was cancelled: what is recorded so far.
+        """
+        found = ledger.get_job(job)
+        if found.status.state is JobState.COMPLETED:
+            return _stream(files.failed_items(found), _LINES)
+        # Read parts only when somebody asks: the modules for it cost time to load.
+        from batchpoint.api.recorded_failures import recorded_failures  # noqa: PLC0415
+
+        folder = job_folder(services.home, job)
+        return _stream(recorded_failures(folder, ledger.checkpoints(job)), _LINES)
 
     @router.get("/{job}/logs", summary="List logs", responses=problems(404))
     def list_logs(job: str, limit: Limit = LIMIT_DEFAULT, after: After = None) -> Page[StoredFile]:

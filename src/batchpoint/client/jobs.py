@@ -141,7 +141,7 @@ class JobHandle:
     def failed_items(self) -> Iterator[dict[str, Any]]:
         """Yield what failed for good, in input order: name, row, type, message, traceback.
 
-        Raises: as `head`.
+        Of a job that has not completed: what is recorded so far.
         """
         with self._connection.stream(f"{self._path()}/failed-items") as chunks:
             for line in _lines(chunks):

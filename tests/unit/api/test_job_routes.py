@@ -1,16 +1,24 @@
 """Jobs over HTTP: started once, waited for, cancelled, and what they left read back."""
 
 import json
+import shutil
 import sys
 import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from batchpoint.core.messages import Record
 from batchpoint.domain.job import Job, JobState, JobStatus
+from batchpoint.domain.minibatch import Task
+from batchpoint.formats.layout import job_folder, part_name
+from batchpoint.formats.parts import PartWriter
+from batchpoint.runner.progress import pack
 from batchpoint.storage.locate import path_of
 from tests.unit.api.conftest import finish
 from tests.unit.control_plane import ControlPlane
@@ -183,7 +191,58 @@ def test_failed_items_are_streamed(http: httpx.Client, completed: Job) -> None:
     assert names == ["b-0.csv", "b-1.csv", "b-2.csv"]
 
 
-@pytest.mark.parametrize("what", ["outputs/score", "outputs/score/x", "head", "failed-items"])
+def test_failed_items_of_an_unfinished_job_are_what_is_recorded(
+    http: httpx.Client, plane: ControlPlane, job: Job
+) -> None:
+    place = f"/jobs/{job.name}/failed-items"
+    assert http.get(place).text == ""
+    folder = job_folder(plane.home, job.name)
+    folder.make()
+    records: list[Record] = []
+    for number, mini_batch in enumerate((4, 0, 2)):
+        path = folder.part(part_name(1, "node", number))
+        with closing_part(PartWriter(path, job=job.name, epoch=1, node="node")) as part:
+            frames = []
+            for start in (5, 0):
+                task = Task(mini_batch, start, start + 5)
+                line = {"item": mini_batch * 10 + start, "name": "é", "message": "no"}
+                line |= {"attempts": [{"outcome": "failed", "seconds": 1.0}]}
+                failures = json.dumps(line).encode() + b"\n" if mini_batch != 2 else b""
+                frame = part.add(
+                    task,
+                    b"row\n",
+                    failures,
+                    rows=1,
+                    failed_rows=1,
+                    columns=[("p", "string")],
+                    encoding="csv",
+                    items=5,
+                )
+                frames.append((frame, task))
+        failed = () if mini_batch == 2 else (mini_batch,)
+        records.append(Record(path.name, tuple(frames), 2, len(failed), failed))
+    epoch = plane.ledger.acquire_lease(job.name, "me", 0.0, 15)
+    assert epoch is not None
+    running = JobStatus(state=JobState.RUNNING)
+    plane.ledger.renew(job.name, epoch, 0.0, 15, status=running, records=pack(records))
+    found = [json.loads(line) for line in http.get(place).text.splitlines()]
+    assert [item["item"] for item in found] == [0, 5, 40, 45]
+    assert {item["name"] for item in found} == {"é"}
+    assert not any("attempts" in item for item in found)
+    plane.ledger.finish(job.name, epoch, JobStatus(state=JobState.FAILED))
+    assert len(http.get(place).text.splitlines()) == 4
+    shutil.rmtree(folder.parts)
+    gone = http.get(place)
+    assert (gone.status_code, gone.json()["code"]) == (404, "output_not_found")
+
+
+@contextmanager
+def closing_part(part: PartWriter) -> Generator[PartWriter]:
+    yield part
+    part.seal()
+
+
+@pytest.mark.parametrize("what", ["outputs/score", "outputs/score/x", "head"])
 def test_results_appear_when_they_are_complete(
     http: httpx.Client, plane: ControlPlane, job: Job, what: str
 ) -> None:
