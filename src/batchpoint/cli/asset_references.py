@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -76,9 +78,23 @@ def compute_name(text: str) -> str:
 
 
 def local_path(text: str, folder: Path) -> Path:
-    """Resolve a path of a file that lies in `folder`; `~` is the user's home."""
-    path = Path(text).expanduser()
-    return path if path.is_absolute() else (folder / path).resolve()
+    """Make a path that is written in a file of `folder` absolute; `~` is the user's home."""
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # `~nobody`: taken literally, and then not found
+        path = Path(text)
+    return Path(os.path.normpath(folder / path))
+
+
+def found_at(path: Path) -> Literal["file", "folder", "other"] | None:
+    """Tell what is at a path; None for nothing, and for what cannot be a path at all."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "file" if stat.S_ISREG(mode) else "other"
 
 
 def data_uri(text: str, folder: Path) -> str:
@@ -99,8 +115,9 @@ def data_uri(text: str, folder: Path) -> str:
 def data_type(uri: str) -> Literal["uri_file", "uri_folder"]:
     """Guess whether data is one file or a folder: by looking, or by the last part of the URI."""
     if not is_uri(uri):
-        return "uri_file" if Path(uri).is_file() else "uri_folder"
+        return "uri_file" if found_at(Path(uri)) == "file" else "uri_folder"
     last = uri.partition("?")[0].rpartition("/")[2]
     if uri.startswith("file:"):
-        return "uri_file" if Path(uri.removeprefix("file://")).is_file() else "uri_folder"
+        local = Path(uri.removeprefix("file://"))
+        return "uri_file" if found_at(local) == "file" else "uri_folder"
     return "uri_file" if uri.startswith(("http:", "https:")) and "." in last else "uri_folder"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchpoint.cli.asset_references import is_reference, is_uri
+from batchpoint.cli.asset_references import found_at, is_reference, is_uri, local_path
 from batchpoint.cli.client_connection import connected
 from batchpoint.cli.error_report import warn
 from batchpoint.cli.output_forms import OutputForm
@@ -19,7 +19,7 @@ from batchpoint.cli.yaml_files import Flags, Loaded, load_deployment
 from batchpoint.cli.yaml_nodes import MapNode, Mark
 from batchpoint.cli.yaml_overrides import tree_of
 from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
-from batchpoint.domain.errors import Invalid, NotFound
+from batchpoint.domain.errors import BatchpointError, Invalid, NotFound
 
 if TYPE_CHECKING:
     from batchpoint.client.client import Client
@@ -46,7 +46,7 @@ def deploy_model(wish: DeployWish, *, form: OutputForm | None, query: str | None
     Raises:
         Invalid: Something is wrong with the model, the script, the environment or a setting.
     """
-    is_file = wish.path.endswith(_YAML) and Path(wish.path).is_file()
+    is_file = wish.path.endswith(_YAML) and found_at(Path(wish.path)) == "file"
     loaded = _from_file(wish) if is_file else _from_model(wish)
     warn(loaded.warnings)
     with connected() as client:
@@ -68,7 +68,7 @@ def _put(client: Client, deployment: BatchDeployment) -> tuple[BatchDeployment, 
         is_new = True
     try:
         return client.deployments.create_or_update(deployment, set_default=True), is_new
-    except Invalid:
+    except BatchpointError:
         if is_new:
             client.endpoints.delete(owner)
         raise
@@ -88,11 +88,11 @@ def _from_file(wish: DeployWish) -> Loaded[BatchDeployment]:
 def _from_model(wish: DeployWish) -> Loaded[BatchDeployment]:
     if wish.flags["endpoint_name"][1] is None:
         raise Invalid("the endpoint's name is missing: give it with --name")
-    known = is_reference(wish.path) or is_uri(wish.path) or Path(wish.path).expanduser().exists()
-    is_versioned = not known and (":" in wish.path or "@" in wish.path)
-    path = wish.path if known or is_versioned else f"./{wish.path}"  # a path that is not there
-    if known and not is_reference(wish.path) and not is_uri(wish.path):
-        path = str(Path(wish.path).expanduser().absolute())
+    path = wish.path
+    if not is_reference(path) and not is_uri(path):
+        local = local_path(path, Path.cwd())
+        is_versioned = found_at(local) is None and (":" in path or "@" in path)
+        path = path if is_versioned else str(local)
     data: dict[str, object] = {"name": _DEPLOYMENT, "type": "model", "model": path}
     if wish.scoring_script is not None or wish.code is not None:
         data["code_configuration"] = _code(wish)
@@ -108,13 +108,13 @@ def _code(wish: DeployWish) -> dict[str, object]:
         raise Invalid("--code needs --scoring-script: the name of the script in that folder")
     if wish.code is not None:
         return {"code": str(wish.code), "scoring_script": wish.scoring_script}
-    script = Path(wish.scoring_script).expanduser().absolute()
+    script = local_path(wish.scoring_script, Path.cwd())
     return {"code": str(script.parent), "scoring_script": script.name}
 
 
 def _environment(text: str) -> object:
     """Read `--environment`: a reference, a conda file (YAML) or a list of requirements."""
-    if not Path(text).expanduser().is_file():
+    if found_at(local_path(text, Path.cwd())) != "file":
         return text
     return {"conda_file": text} if text.endswith(_YAML) else {"requirements": text}
 

@@ -221,6 +221,6 @@ def _input_type(source: Source, data: MapNode, uri: str) -> None:
     if kind is None:
         data.put("type", data.mark, ScalarNode(data.mark, data_type(uri)))
     elif isinstance(kind, ScalarNode) and (spelled := snake(kind.value)) in _DATA_TYPES_REFUSED:
-        data.take("type")
-        sentence = f"{kind.value!r} is not supported: {_DATA_TYPES_REFUSED[str(spelled)]}"
+        sentence = f"{kind.value!r} cannot be scored: {_DATA_TYPES_REFUSED[str(spelled)]}"
         source.problems.append(refused(kind.mark, "input.type", sentence))
+        kind.value = "uri_folder"  # nothing more is to be said about it

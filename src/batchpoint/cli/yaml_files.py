@@ -18,6 +18,7 @@ from batchpoint.cli import azure_keys
 from batchpoint.cli.asset_references import (
     asset_reference,
     compute_name,
+    found_at,
     is_reference,
     is_uri,
     local_path,
@@ -284,7 +285,10 @@ def _means_a_path(text: str, folder: Path) -> bool:
     if is_reference(text):
         return False
     return (
-        is_uri(text) or text.startswith((".", "/", "~")) or "/" in text or (folder / text).exists()
+        is_uri(text)
+        or text.startswith((".", "/", "~"))
+        or "/" in text
+        or found_at(local_path(text, folder)) is not None
     )
 
 
@@ -301,11 +305,11 @@ def _model(source: Source, tree: MapNode, prefix: str) -> None:
     if path.value.startswith("upload:"):  # as the server shows it
         return
     found = local_path(path.value, source.folder_of(path))
-    if not found.exists():
+    if found_at(found) is None:
         source.refuse(path, f"{prefix}path", f"nothing is at {str(found)!r}", "model_invalid")
         return
     path.value = str(found)
-    if kind is None and (found / "MLmodel").is_file():
+    if kind is None and found_at(found / "MLmodel") == "file":
         tree.put("type", path.mark, ScalarNode(path.mark, "mlflow_model"))
 
 
@@ -352,6 +356,15 @@ def _named_file(source: Source, node: ScalarNode, name: str) -> tuple[str, str] 
         return None
 
 
+def _inside(folder: Path, script: str) -> bool:
+    """Tell whether a regular file is really (links followed) in a folder."""
+    try:
+        found = (folder / script).resolve()
+        return found.is_relative_to(folder.resolve()) and found_at(found) == "file"
+    except (OSError, ValueError, RuntimeError):  # no path at all, or links in a circle
+        return False
+
+
 def _code(source: Source) -> None:
     """Check the scoring code and make its folder absolute."""
     code = source.tree.items.get("code_configuration")
@@ -368,13 +381,12 @@ def _code(source: Source) -> None:
         source.problems.append(refused(node.mark, name, sentence))
         return
     folder = local_path(node.value, source.folder_of(node))
-    if not folder.is_dir():
+    if found_at(folder) != "folder":
         source.refuse(node, name, f"no folder is at {str(folder)!r}", "scoring_script_invalid")
         return
     node.value = str(folder)
     if isinstance(script, ScalarNode) and isinstance(script.value, str):
-        found = (folder / script.value).resolve()
-        if not found.is_relative_to(folder.resolve()) or not found.is_file():
+        if not _inside(folder, script.value):
             source.refuse(
                 script,
                 "code_configuration.scoring_script",

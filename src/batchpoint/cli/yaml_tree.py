@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import yaml
 
+from batchpoint.cli.asset_references import found_at
 from batchpoint.cli.yaml_nodes import (
     ListNode,
     MapNode,
@@ -42,13 +43,10 @@ def read_bounded(path: Path, shown_as: str | None = None) -> str:
         Invalid: `yaml_invalid`, naming the file, when it is missing, too big or not UTF-8.
     """
     name = shown_as or str(path)
-    try:
-        is_file, is_folder = path.is_file(), path.is_dir()
-    except ValueError:  # a NUL in it
-        is_file = is_folder = False
-    if not is_file:  # a pipe or a device would be read for ever
-        kind = "is a folder" if is_folder else "does not exist or is not a regular file"
-        raise yaml_error(name, f"{kind}: expected the path of a YAML file")
+    kind = found_at(path)
+    if kind != "file":  # a pipe or a device would be read for ever
+        what = "is a folder" if kind == "folder" else "does not exist or is not a regular file"
+        raise yaml_error(name, f"{what}: expected the path of a YAML file")
     try:
         with path.open("rb") as file:
             data = file.read(limits.YAML_BYTES_MAX + 1)
