@@ -9,7 +9,6 @@ from batchpoint.core.dispatch import Dispatch
 from batchpoint.core.lifecycle import TASK_TRANSITIONS, TaskState
 from batchpoint.core.messages import (
     Abort,
-    AlarmRang,
     Assign,
     CancelRequested,
     Command,
@@ -98,13 +97,7 @@ class Referee:
     def before(self, event: Event, dispatch: Dispatch, now: float) -> None:
         """Note an event before `Dispatch` sees it."""
         self._results = {}
-        for name in self._revocable & self._held.keys():
-            # Work may have been taken away from it, which no command tells.
-            node = dispatch._roster.get(name)
-            kept = node.held if node else {}
-            for task in [task for task in self._held[name] if task not in kept]:
-                del self._held[name][task]
-                self._losses[task.mini_batch] += 1
+        self._look_inside(dispatch)
         if isinstance(event, Reported):
             self._reported(event, now)
         elif isinstance(event, NodeReady):
@@ -126,9 +119,18 @@ class Referee:
             self._sealed = True
         elif isinstance(event, CancelRequested):
             self._canceled = True
-        elif isinstance(event, AlarmRang):
+        else:
             silent = limits.INIT_TIMEOUT_SECONDS
             self._revocable.update(n for n, at in self._heard.items() if now - at >= silent)
+
+    def _look_inside(self, dispatch: Dispatch) -> None:
+        """Learn what was taken away from silent and broken nodes, which no command tells."""
+        for name in self._revocable & self._held.keys():
+            node = dispatch._roster.get(name)  # pyright: ignore[reportPrivateUsage]
+            kept = node.held if node else {}
+            for task in [task for task in self._held[name] if task not in kept]:
+                del self._held[name][task]
+                self._losses[task.mini_batch] += 1
 
     def _reported(self, event: Reported, now: float) -> None:
         held = self._held.get(event.node)
@@ -311,7 +313,9 @@ class Referee:
         return True
 
     def _check_not_idle(self, dispatch: Dispatch) -> None:
-        if not dispatch._backlog.waiting or dispatch._probation.verdict_due:
+        backlog = dispatch._backlog  # pyright: ignore[reportPrivateUsage]
+        probation = dispatch._probation  # pyright: ignore[reportPrivateUsage]
+        if not backlog.waiting or probation.verdict_due:
             return
         idle = [n for n, held in self._held.items() if not held and n not in self._revocable]
         require(not idle, f"{idle} have nothing to do while tasks wait")

@@ -11,6 +11,7 @@ from batchpoint.domain.minibatch import Task
 from sim import oracle
 
 Poison = Literal["", "raises", "crashes", "hangs", "kills_worker", "kills_node"]
+InitFails = Literal["", "sometimes", "one_node", "always"]
 
 # How each poison looks to somebody who only sees what becomes of the items.
 _SEEN_AS: dict[Poison, oracle.Failing] = {
@@ -57,7 +58,7 @@ class Weather:
     report_lost: float = 0.0
     report_doubled: float = 0.0
     report_late: float = 0.0
-    init_fails: Literal["", "sometimes", "one_node", "always"] = ""
+    init_fails: InitFails = ""
     flaky: float = 0.0
     kills: frozenset[int] = frozenset()
     cancel_at: int = -1
@@ -239,16 +240,15 @@ def _weather(rng: random.Random, *, kind: bool) -> Weather:
         value = rng.choice(values)
         return 0.0 if kind else value
 
-    kills = frozenset(rng.randrange(1, 80) for _ in range(rng.choice((0, 0, 1, 2, 5))))
+    kills = frozenset(rng.randrange(1, 80) for _ in range(rng.choice((0, 0, 1, 3, 8))))
+    init_fails: tuple[InitFails, ...] = ("sometimes", "sometimes", "one_node", "one_node", "always")
     return Weather(
         node_dies=chance(0.0, 0.0, 0.01, 0.04),
         worker_lost=chance(0.0, 0.0, 0.03, 0.1),
         report_lost=chance(0.0, 0.0, 0.0, 0.03),
         report_doubled=chance(0.0, 0.0, 0.2),
         report_late=chance(0.0, 0.2),
-        init_fails=rng.choice(
-            (*[""] * 15, "sometimes", "sometimes", "one_node", "one_node", "always")
-        ),
+        init_fails=rng.choice(init_fails) if rng.random() < 0.25 else "",
         flaky=chance(0.0, 0.0, 0.0, 0.0, 0.1),
         kills=kills,
         cancel_at=rng.randrange(1, 60) if rng.random() < 0.05 else -1,

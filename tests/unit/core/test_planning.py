@@ -1,0 +1,100 @@
+"""Cutting: nothing is lost or reordered, sizes are kept, and paging makes no difference."""
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchpoint.core.planning import Cutter, Segment, slice_bytes
+from batchpoint.domain import limits
+from batchpoint.domain.minibatch import Slice
+
+KIB = 1024
+
+
+def listing(sizes: Sequence[int]) -> list[Slice]:
+    return [Slice(n, f"file:///{n}", f"{n}", size, "") for n, size in enumerate(sizes)]
+
+
+def cut(cutter: Cutter, slices: Sequence[Slice]) -> list[Segment]:
+    return cutter.extend(slices) + cutter.close()
+
+
+def batches(segments: Sequence[Segment]) -> list[tuple[Slice, ...]]:
+    return [
+        segment.slices[start:stop]
+        for segment in segments
+        for start, stop in zip(segment.cuts, (*segment.cuts[1:], len(segment.slices)), strict=True)
+    ]
+
+
+sizes = st.lists(st.sampled_from([0, 1, KIB, 100 * KIB, 300 * KIB, 3 << 20, 9 << 20]), max_size=60)
+
+
+@given(sizes, st.integers(1, 20), st.booleans(), st.integers(1, 16))
+def test_mini_batches_in_order_are_the_listing(
+    sizes: list[int], size: int, coalesce: bool, workers: int
+) -> None:
+    slices = listing(sizes)
+    segments = cut(Cutter(size, coalesce=coalesce, workers=workers), slices)
+    assert [piece for batch in batches(segments) for piece in batch] == slices
+    assert all(batches(segments))
+    index = 0
+    for segment in segments:
+        assert segment.first_mini_batch == index
+        assert segment.cuts[0] == 0
+        index += len(segment.cuts)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1, 7, 10, 4_096, 5_000]))
+def test_scripts_get_exactly_mini_batch_size(count: int, size: int) -> None:
+    segments = cut(Cutter(size, coalesce=False, workers=2), listing([1] * count))
+    lengths = [len(batch) for batch in batches(segments)]
+    assert lengths[:-1] == [size] * (len(lengths) - 1)
+    assert sum(lengths) == count
+    assert all(len(segment.slices) <= max(size, limits.SEGMENT_SLICES_MAX) for segment in segments)
+
+
+@given(sizes, st.integers(1, 20), st.integers(1, 16))
+def test_coalesced_mini_batches_are_bounded(sizes: list[int], size: int, workers: int) -> None:
+    for batch in batches(cut(Cutter(size, coalesce=True, workers=workers), listing(sizes))):
+        assert len(batch) == 1 or sum(map(slice_bytes, batch)) <= limits.COALESCE_BYTES_MAX
+
+
+def test_small_files_are_glued_and_big_ones_are_not() -> None:
+    small = batches(cut(Cutter(10, coalesce=True, workers=2), listing([5 * KIB] * 2_000)))
+    assert 8 <= len(small) <= 9
+    big = batches(cut(Cutter(10, coalesce=True, workers=2), listing([9 << 20] * 20)))
+    assert [len(batch) for batch in big] == [1] * 20
+    medium = batches(cut(Cutter(10, coalesce=True, workers=8), listing([100 * KIB] * 16)))
+    assert len(medium) > 4, "workers must not go idle for the sake of the minimum"
+
+
+def test_the_minimum_holds_for_small_files() -> None:
+    asked = batches(cut(Cutter(1_000, coalesce=True, workers=2), listing([2 * KIB] * 3_000)))
+    assert [len(batch) for batch in asked] == [1_000] * 3
+
+
+def test_a_mini_batch_never_spans_segments() -> None:
+    for coalesce in (False, True):
+        segments = cut(Cutter(10, coalesce=coalesce, workers=4), listing([10] * 30_000))
+        assert len(segments) > 1
+        assert all(len(segment.slices) <= limits.SEGMENT_SLICES_MAX for segment in segments)
+
+
+@given(st.lists(st.integers(0, 400), max_size=6), st.booleans())
+def test_paging_makes_no_difference(pages: list[int], coalesce: bool) -> None:
+    slices = listing([(n * 7_919) % (600 * KIB) for n in range(sum(pages))])
+    paged = Cutter(5, coalesce=coalesce, workers=2)
+    segments: list[Segment] = []
+    begin = 0
+    for page in pages:
+        segments += paged.extend(slices[begin : begin + page])
+        begin += page
+    segments += paged.close()
+    assert segments == cut(Cutter(5, coalesce=coalesce, workers=2), slices)
+
+
+def test_bytes_of_a_slice() -> None:
+    assert slice_bytes(Slice(0, "u", "n", 100, "", "bytes", 10, 30)) == 20
+    assert slice_bytes(Slice(0, "u", "n", 100, "", "row_groups", 1, 2)) == 100
