@@ -14,7 +14,7 @@ File = Annotated[
     typer.Option("--file", "-f", help="YAML file.", show_default=False, metavar="FILE"),
 ]
 Name = Annotated[
-    str | None, typer.Option("--name", "-n", help="Name.", show_default=False, metavar="NAME")
+    str | None, typer.Option("--name", "-n", help="The name.", show_default=False, metavar="NAME")
 ]
 NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", show_default=False)]
 Version = Annotated[

@@ -64,7 +64,7 @@ _REFUSED = {
 }
 
 
-_KNOWN = (
+JOB_FILE_KEYS = (
     "inputs",
     "outputs",
     "deployment_name",
@@ -121,7 +121,9 @@ def _as_written(problem: Problem, moved: dict[str, str]) -> Problem:
         sentence = "is missing: say with --input which file or folder (or URI) to score"
         return problem._replace(sentence=sentence)
     if problem.code == "field_unknown" and "." not in problem.field:
-        return problem._replace(sentence=f"unknown field; a job file has {', '.join(_KNOWN)}")
+        return problem._replace(
+            sentence=f"unknown field; a job file has {', '.join(JOB_FILE_KEYS)}"
+        )
     written = moved.get(problem.field, problem.field)
     return problem._replace(field="" if problem.mark.source.startswith("--") else written)
 

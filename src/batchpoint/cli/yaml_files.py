@@ -385,11 +385,9 @@ def _code(source: Source) -> None:
         source.refuse(node, name, f"no folder is at {str(folder)!r}", "scoring_script_invalid")
         return
     node.value = str(folder)
-    if isinstance(script, ScalarNode) and isinstance(script.value, str):
-        if not _inside(folder, script.value):
-            source.refuse(
-                script,
-                "code_configuration.scoring_script",
-                f"no file {script.value!r} is in the code folder {str(folder)!r}",
-                "scoring_script_invalid",
-            )
+    if not isinstance(script, ScalarNode) or not isinstance(script.value, str):
+        return  # said by the validation of the noun
+    if not _inside(folder, script.value):
+        sentence = f"no file {script.value!r} is in the code folder {str(folder)!r}"
+        name = "code_configuration.scoring_script"
+        source.refuse(script, name, sentence, "scoring_script_invalid")

@@ -50,7 +50,8 @@ def cli(
     def typed(*arguments: str) -> Ended:
         capsys.readouterr()
         code = run(arguments)
-        return Ended(code, *capsys.readouterr())
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err)
 
     return typed
 
