@@ -2,11 +2,13 @@
 
 import base64
 import hashlib
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from collections.abc import Mapping
@@ -96,7 +98,7 @@ class Site:
 
     def left_behind(self) -> list[str]:
         names = [path.name for path in (self.home / "environments").iterdir()]
-        return [name for name in names if name.startswith(("tmp-", "lock-")) or ".tmp" in name]
+        return [name for name in names if name.startswith("tmp-") or ".tmp" in name]
 
 
 @pytest.fixture
@@ -244,6 +246,14 @@ def test_substitutions_and_constraints_reach_uv(site: Site, tmp_path: Path) -> N
     assert version_in(site.resolve("tiny-model"), "tiny_model") == "1.0"
 
 
+def test_constraints_of_the_model_reach_uv(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "MLmodel").write_text("flavors: {}\n")
+    (tmp_path / "requirements.txt").write_text("tiny-model\n-c constraints.txt\n")
+    (tmp_path / "constraints.txt").write_text("tiny-model<2\n")
+    resolved = site.builder().resolve(tmp_path, None)
+    assert version_in(resolved, "tiny_model") == "1.0"
+
+
 def test_index_options_of_the_list_reach_uv_and_the_lock(
     site: Site, wheels: Path, tmp_path: Path
 ) -> None:
@@ -300,6 +310,84 @@ def test_an_environment_nobody_has_kept(site: Site) -> None:
     assert caught.value.code == "environment_unbuildable"
 
 
+BACKEND = """
+import os, pathlib, shutil
+folder = pathlib.Path({folder!r})
+def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+    info = pathlib.Path(metadata_directory, "slow-1.0.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: slow\\nVersion: 1.0\\n")
+    return info.name
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    if not (folder / "quick").exists():
+        with open(folder / "started", "w") as file:
+            file.write("building")
+        with open(folder / "go") as file:
+            file.read()
+    return shutil.copy(folder / "slow-1.0-py3-none-any.whl", wheel_directory).rsplit("/", 1)[-1]
+"""
+
+
+def make_slow_source(folder: Path, target: Path) -> None:
+    """Write a source package whose build says when it has begun and waits to be let go."""
+    make_wheel(folder, "slow", "1.0")
+    for name in ("started", "go"):
+        os.mkfifo(folder / name)
+    files = {
+        "PKG-INFO": "Metadata-Version: 2.2\nName: slow\nVersion: 1.0\n",
+        "pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'backend'\n"
+        "backend-path = ['.']\n[project]\nname = 'slow'\nversion = '1.0'\n",
+        "backend.py": BACKEND.format(folder=str(folder)),
+    }
+    with tarfile.open(target / "slow-1.0.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            info = tarfile.TarInfo(f"slow-1.0/{name}")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+
+
+def test_a_builder_killed_at_work_is_waited_for_and_replaced(
+    site: Site, wheels: Path, tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    make_slow_source(slow, wheels)
+    code = (
+        "import os, pathlib, sys\n"
+        "from batchpoint.domain.asset import Environment\n"
+        "from batchpoint.node.environment import EnvironmentBuilder, EnvironmentSettings\n"
+        "builder = EnvironmentBuilder("
+        "pathlib.Path(sys.argv[1]), EnvironmentSettings(), os.environ, print)\n"
+        "builder.resolve(None, Environment(name='tiny', requirements=['slow']))\n"
+    )
+    victim = subprocess.Popen([sys.executable, "-c", code, str(site.home)], env=site.environ)
+    assert (slow / "started").read_text() == "building"
+    victim.kill()
+    victim.wait()
+    (slow / "quick").touch()
+    site.environ["UV_CACHE_DIR"] += "-of-another"  # or uv itself would make the second one wait
+
+    # The orphaned uv still writes: the next builder waits for its end before it clears and builds.
+    waits = threading.Event()
+    resolved: list[ResolvedEnvironment] = []
+
+    def resolve() -> None:
+        def log(line: str) -> None:
+            if line.endswith("waiting"):
+                waits.set()
+
+        builder = EnvironmentBuilder(site.home, EnvironmentSettings(), site.environ, log)
+        resolved.append(builder.resolve(None, Environment(name="tiny", requirements=["slow"])))
+
+    thread = threading.Thread(target=resolve)
+    thread.start()
+    assert waits.wait(30)
+    (slow / "go").write_text("go on")
+    thread.join(60)
+    assert version_in(resolved[0], "slow") == "1.0"
+    assert site.left_behind() == []
+
+
 def other_interpreter() -> str | None:
     """Another minor version this machine has, if it has one."""
     builder = EnvironmentBuilder(Path("/nowhere"), EnvironmentSettings(), os.environ, print)
@@ -336,3 +424,13 @@ def test_a_small_package_of_the_index(tmp_path: Path) -> None:
     code = "import six; print(six.__version__)"
     done = subprocess.run([resolved.python, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1.16.0"
+
+
+@pytest.mark.network
+def test_packages_published_after_the_lock_date_are_not_considered(tmp_path: Path) -> None:
+    settings = EnvironmentSettings(lock_date="2020-01-01")
+    builder = EnvironmentBuilder(tmp_path, settings, os.environ, print)
+    asked = Environment(name="n", requirements=["attrs<25"])
+    resolved = builder.resolve(None, asked)
+    lock = (tmp_path / "environments" / f"{resolved.hash}.lock.txt").read_text()
+    assert lock.startswith("attrs==19.3.0")

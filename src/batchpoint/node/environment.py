@@ -8,7 +8,6 @@ import platform
 import shutil
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -238,14 +237,8 @@ class EnvironmentBuilder:
         asked = [*wish.options, *wish.requirements]
         log = self._store.log_path(f"lock-{_digest([*asked, interpreter.version])[:12]}")
         self._log(f"resolving {len(wish.requirements)} requirements of {wish.origin}")
-        with tempfile.TemporaryDirectory(prefix="lock-", dir=self._store.folder) as folder:
-            requirements, constraints = Path(folder, "requirements.in"), Path(folder, "constraints")
-            requirements.write_text("".join(f"{line}\n" for line in asked), encoding="utf-8")
-            constraints.write_text(
-                "".join(f"{line}\n" for line in wish.constraints), encoding="utf-8"
-            )
-            uv = self._uv()
-            pins = uv.lock(requirements, constraints, interpreter, wish.origin, log)
+        uv = self._uv()
+        pins = uv.lock(asked, wish.constraints, interpreter, wish.origin, log)
         log.unlink(missing_ok=True)
         lock = "".join(f"{line}\n" for line in wish.options) + pins
         digest = _digest([lock, interpreter.version, platform_identity(), uv.major()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -60,24 +61,35 @@ class UvCommand:
 
     def lock(
         self,
-        requirements: Path,
-        constraints: Path,
+        requirements: Sequence[str],
+        constraints: Sequence[str],
         interpreter: Interpreter,
         origin: str,
         log: Path,
     ) -> str:
-        """Resolve a requirement list for an interpreter: pins with hashes, sorted, no comments."""
-        arguments = [
-            *("pip", "compile", "--generate-hashes", "--no-header", "--no-annotate"),
-            *("--python", interpreter.executable, "--constraints", str(constraints)),
-            *(["--exclude-newer", self._settings.lock_date] if self._settings.lock_date else []),
-            *self._configuration.arguments,
-            *self._configuration.lock_arguments,
-        ]
-        done = self._run([*arguments, str(requirements)], log)
+        """Resolve requirements for an interpreter: pins with hashes, sorted, no comments."""
+        # A file without a name: a killed process leaves nothing behind.
+        with tempfile.TemporaryFile() as limits:
+            limits.write("".join(f"{line}\n" for line in constraints).encode())
+            limits.seek(0)
+            arguments = [
+                *("pip", "compile", "--generate-hashes", "--no-header", "--no-annotate"),
+                *("--python", interpreter.executable),
+                *([f"--constraints=/dev/fd/{limits.fileno()}"] if constraints else []),
+                *self._configuration.arguments,
+                *self._configuration.lock_arguments,
+                *(
+                    ["--exclude-newer", self._settings.lock_date]
+                    if self._settings.lock_date
+                    else []
+                ),
+                "-",
+            ]
+            text = "".join(f"{line}\n" for line in requirements)
+            done = self._run(arguments, log, limits.fileno(), text)
         if done.returncode:
             name = missing_version(done.stderr)
-            newest = self._newest(name, arguments, log) if name else None
+            newest = self._newest(name, interpreter, log) if name else None
             raise _failure(done, origin, interpreter, log, newest)
         return done.stdout
 
@@ -133,14 +145,15 @@ class UvCommand:
         assert found is not None
         return found[1] if found[1] != "0" else f"0.{found[2]}"
 
-    def _newest(self, name: str, arguments: Sequence[str], log: Path) -> str | None:
+    def _newest(self, name: str, interpreter: Interpreter, log: Path) -> str | None:
         """Ask which version of a package could be had; nothing when uv does not know either."""
-        done = self._run([*arguments, "--no-deps", "-"], log, text=name)
+        arguments = ["pip", "compile", "--no-deps", "--python", interpreter.executable]
+        done = self._run([*arguments, *self._configuration.arguments, "-"], log, text=name)
         pins = re.search(r"^[\w.-]+==(\S+)", done.stdout, re.MULTILINE)
         return pins[1] if done.returncode == 0 and pins else None
 
     def _run(
-        self, arguments: Sequence[str], log: Path, guard: int | None = None, text: str = ""
+        self, arguments: Sequence[str], log: Path, inherited: int | None = None, text: str = ""
     ) -> subprocess.CompletedProcess[str]:
         seconds = self._settings.build_seconds_max
         try:
@@ -152,7 +165,7 @@ class UvCommand:
                 input=text,
                 env=self._environ,
                 cwd=self._folder,
-                pass_fds=() if guard is None else (guard,),
+                pass_fds=() if inherited is None else (inherited,),
                 timeout=seconds,
                 check=False,
             )
