@@ -132,7 +132,7 @@ def convert(values: List[Any], type_name: str) -> Tuple[Any, List[int]]:
     if type_name in ("datetime", "binary"):
         return _each(values, _moment if type_name == "datetime" else _bytes, type_name)
     fits = _FITS.get(type_name)
-    if fits is not None:
+    if fits is not None and not _all_usual(values, type_name):
         wrong = [index for index, value in enumerate(values) if not fits(value)]
         if wrong:
             return None, wrong
@@ -140,6 +140,7 @@ def convert(values: List[Any], type_name: str) -> Tuple[Any, List[int]]:
             values = list(map(int, values))
         elif type_name != "boolean":
             values = [math.nan if value is None else value for value in values]
+    if fits is not None:
         return np.asarray(values, dtype=NUMPY_NAMES[type_name]), []
     array = np.empty(len(values), dtype=object)
     for index, value in enumerate(values):
@@ -166,6 +167,15 @@ _FITS: Dict[str, Callable[[Any], bool]] = {
     "float": _is_number,
     "double": _is_number,
 }
+
+
+def _all_usual(values: List[Any], type_name: str) -> bool:
+    """Tell, sooner than by a look at each value, that all fit: they are of the one usual type."""
+    kinds = set(map(type, values))
+    if type_name in _RANGES:
+        limit = _RANGES[type_name]
+        return kinds == {int} and -limit <= min(values) and max(values) < limit
+    return kinds == {bool if type_name == "boolean" else float}
 
 
 def _each(values: List[Any], read_one: Any, type_name: str) -> Tuple[Any, List[int]]:

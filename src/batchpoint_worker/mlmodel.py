@@ -20,7 +20,7 @@ NUMPY_NAMES = {
     "double": "float64",
     "string": "object",
     "binary": "object",
-    "datetime": "object",  # read_csv refuses datetime64; mlflow converts what it finds
+    "datetime": "object",  # read_csv refuses datetime64; see csv_dates.py
 }
 
 # Types whose values, once read as the numpy type above, pass MLflow's enforcement unchanged.

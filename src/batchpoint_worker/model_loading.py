@@ -22,7 +22,7 @@ from batchpoint_worker.scorer import TaskFailed
 
 Predict = Callable[[Any], Any]
 
-_PACKAGES = ("mlflow", "pandas", "numpy", "scikit-learn", "xgboost", "pyarrow")
+_PACKAGES = ("mlflow", "pandas", "numpy", "scikit-learn", "xgboost", "xgboost-cpu", "pyarrow")
 
 
 class LoadedModel:

@@ -9,6 +9,7 @@ import zlib
 from typing import Any, Dict, List, Sequence, Tuple
 
 from batchpoint_worker import csv_reading, jsonl_reading, parquet_reading
+from batchpoint_worker.csv_dates import with_dates
 from batchpoint_worker.csv_reading import Dtype
 from batchpoint_worker.failures import plain_error
 from batchpoint_worker.mlmodel import NUMPY_NAMES, ModelFile
@@ -86,7 +87,11 @@ def read(items: Sequence[Dict[str, Any]], model: ModelFile) -> Reading:
             )
     parts: List[Reading] = []
     if texts[CSV]:
-        parts.append(csv_reading.read(texts[CSV], dtype_of(model)))
+        part = csv_reading.read(texts[CSV], dtype_of(model))
+        names = [item["name"] for item in items]
+        columns = model.columns or ()
+        batches = [with_dates(batch, columns, names, part.bad) for batch in part.batches]
+        parts.append(part._replace(batches=batches))
     if texts[JSONL]:
         parts.append(jsonl_reading.read(texts[JSONL], model.columns))
     if groups:
