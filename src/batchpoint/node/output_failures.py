@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
+from batchpoint.core.isolation import is_lone
 from batchpoint.domain.minibatch import Task
 from batchpoint.formats.documents import readable
 from batchpoint.formats.durable import damaged
@@ -41,9 +42,14 @@ class FailureList:
             for line in self._lines(frame):
                 self._write(line)
         short = frame.table.unattributed[frame.ordinal]
-        if short:
+        if not short:
+            return
+        task = frame.table.task(frame.ordinal)
+        if is_lone(task):
+            self._write(self._missing(task))
+        else:
             self.unattributed += short
-            self._write(self._shortfall(frame.table.task(frame.ordinal), short))
+            self._write(self._shortfall(task, short))
 
     def _lines(self, frame: Frame) -> list[dict[str, Any]]:
         try:
@@ -69,6 +75,17 @@ class FailureList:
         self._out.write(data)
         if len(self.first) < FAILURES_MAX:
             self.first.append(_receipt_failure(line))
+
+    def _missing(self, task: Task) -> dict[str, Any]:
+        """A line for a lone item of which no row came back."""
+        (lone,) = self._sources.slices_of(task)
+        return {
+            "item": lone.item,
+            "name": lone.name,
+            "row": None,
+            "type": "missing_rows",
+            "message": "run() returned no row for this file",
+        }
 
     def _shortfall(self, task: Task, short: int) -> dict[str, Any]:
         """A line for items of which no row came back; which ones nobody knows."""

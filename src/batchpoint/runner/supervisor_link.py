@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class SupervisorLink:
         logs = self.home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         with (logs / "supervisor.log").open("ab") as log:
-            subprocess.Popen(
+            supervisor = subprocess.Popen(
                 [sys.executable, "-m", "batchpoint", "supervisor", "--exit-when-idle"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -83,6 +84,8 @@ class SupervisorLink:
                 cwd="/",
                 env={**os.environ, "BATCHPOINT_HOME": str(self.home)},
             )
+        # It outlives us as a rule; when it does not, somebody must take note of its end.
+        threading.Thread(target=supervisor.wait, name="supervisor-end", daemon=True).start()
 
     def down(self) -> bool:
         """End the supervisor, its nodes and running jobs' processes now; False: none was there."""
