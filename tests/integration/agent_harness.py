@@ -9,9 +9,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from batchpoint.core.messages import Assignment, NodeReady, Reported, TaskResult, WorkerFailed
 from batchpoint.domain.job import (
@@ -112,7 +113,7 @@ def alive(pid: int) -> bool:
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     """Wait for something outside this process that tells nobody."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - other processes set no event here
             await asyncio.sleep(0.01)
 
 
@@ -127,7 +128,7 @@ class Tiny:
     slots: int = 2
     job: str = "tiny"
     epoch: int = 1
-    action: str = "append_row"
+    action: Literal["append_row", "summary_only"] = "append_row"
     timeout_seconds: float = 60.0
     variables: dict[str, str] = field(default_factory=dict)
     code_hash: str = "code"
@@ -260,7 +261,7 @@ def rows_of(job: Tiny, heard: Heard) -> dict[int, str]:
 
 
 @contextlib.asynccontextmanager
-async def served(agent: AgentProcess, job: Tiny) -> AsyncIterator[AgentConnection]:
+async def served(agent: AgentProcess, job: Tiny) -> AsyncGenerator[AgentConnection]:
     """Open a job on an agent, and close it properly."""
     connection = await agent.connect()
     try:

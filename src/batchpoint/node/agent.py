@@ -52,7 +52,7 @@ class RunnerLink(asyncio.Protocol):
         for message in self._buffer.feed(data):
             self._agent.runner_said(self, message)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.transport = None
         self._agent.runner_went(self)
 
@@ -169,7 +169,7 @@ class Agent:
         if op == "open":
             await self._open(link, wire.order_from_json(message["order"]))
         elif op == "close":
-            await self._end_job()
+            await self._end_job(keep_loading=True)
         elif self._job is None or self._side is None:
             raise Conflict(f"node {self._node} has no job open")
         elif op == "abort":
@@ -199,17 +199,19 @@ class Agent:
             ) from error
         self._tell_ready()
 
-    async def _end_job(self) -> None:
+    async def _end_job(self, *, keep_loading: bool = False) -> None:
         """End the job that is open, once; whoever calls meanwhile waits for it."""
         if self._ending is None:
-            self._ending = asyncio.get_running_loop().create_task(self._end_job_once())
+            self._ending = asyncio.get_running_loop().create_task(
+                self._end_job_once(keep_loading=keep_loading)
+            )
         await self._ending
 
-    async def _end_job_once(self) -> None:
+    async def _end_job_once(self, *, keep_loading: bool) -> None:
         job, side = self._job, self._side
         try:
             if job is not None:
-                await job.close()
+                await job.close(keep_loading=keep_loading)
             if side is not None:
                 await side.close()
             self._pool.close_job()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from batchpoint.core.messages import AttemptError
 from batchpoint.domain import limits
@@ -28,7 +28,7 @@ def told(error: dict[str, Any], *, file: str, log: str) -> AttemptError:
         place = f"{PurePosixPath(str(error['file'])).name}:{error.get('line') or '?'}"
     kind = str(error.get("type") or "Error")
     return AttemptError(
-        origin=cast("Origin", origin) if origin in _ORIGINS else "user",
+        origin=origin if origin in _ORIGINS else "user",
         kind=f"{kind} at {place}" if place else kind,
         type=kind,
         message=str(error.get("message") or "")[: limits.ERROR_TEXT_CHARS_MAX],

@@ -65,12 +65,12 @@ def explain(status: int | None, *, out_of_memory: bool) -> WorkerEnd:
 class OutOfMemoryWatch:
     """Notices that the kernel has just killed something for want of memory.
 
-    The machine's counter covers every cgroup. Only kills since the sample before last count, so that
-    one of long ago, or of somebody else, does not explain the end of a worker now.
+    The machine's counter covers every cgroup. Only kills since the sample before last count: one of
+    long ago, or of somebody else, does not explain the end of a worker now.
     """
 
     def __init__(self, source: Path = Path("/proc/vmstat")) -> None:
-        """Begin to watch `source`, a file with a line `oom_kill N`; without it nothing is noticed."""
+        """Watch `source`, a file with a line `oom_kill N`; without it nothing is noticed."""
         self._source = source
         self._before = self._latest = _kills_in(source)
 

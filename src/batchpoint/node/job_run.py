@@ -59,11 +59,12 @@ class JobRun:
         the job's folder cannot be written.
         """
         self.order = order
-        self.flow = PartFlow(order, report, self.feed_all)
+        self.flow = PartFlow(order, report, self._flow_moved)
         self._pool = pool
         self._scratch = scratch / f"epoch-{order.epoch}"
         self._ids = ids
         self._folder = JobFolder(order.job_dir)
+        self._files = str(self._folder.files)
         self._script = order.spec.code is not None
         self._staging = Staging(self._folder, self._scratch, script=self._script)
         self._threads = ThreadPoolExecutor(_STAGING_THREADS, thread_name_prefix="stage")
@@ -140,7 +141,7 @@ class JobRun:
                 name = harvest_name(
                     self.order.epoch, self.order.node, assignment.task, assignment.attempt
                 )
-                ticket.harvest = self._folder.files / name
+                ticket.harvest = f"{self._files}/{name}"
             self._staging.at_hand(ticket)
             return ticket
         except BatchpointError as error:
@@ -296,10 +297,13 @@ class JobRun:
         await asyncio.wait({sealing}, timeout=limits.CANCEL_GRACE_SECONDS)
         sealing.cancel()
 
-    async def close(self) -> None:
-        """End the job here: kill what still runs of it, discard what is not reported."""
+    async def close(self, *, keep_loading: bool) -> None:
+        """End the job here: kill what still runs of it, discard what is not reported.
+
+        Workers that are still loading go on with it when `keep_loading`: the next job needs them.
+        """
         self._closed = True
-        self._stop(signal.SIGKILL)
+        self._stop(signal.SIGKILL, loading=not keep_loading)
         await self._until_ended()
         for task in self._background:
             task.cancel()
@@ -308,10 +312,11 @@ class JobRun:
         await self._loop.run_in_executor(self._threads, self._clean)
         self._threads.shutdown(wait=False)
 
-    def _stop(self, number: signal.Signals) -> None:
+    def _stop(self, number: signal.Signals, *, loading: bool = True) -> None:
         self._stopped = True
         self._pending.clear()
-        self._pool.stop_loading(number)
+        if loading:
+            self._pool.stop_loading(number)
         self._stop_slots(number)
 
     def _stop_slots(self, number: signal.Signals) -> None:
@@ -364,8 +369,8 @@ class JobRun:
             told.get("encoding", ""),
         )
         files = [(str(path), int(size)) for path, size in told.get("files", ())]
-        if files and ticket.harvest is not None:
-            scored.folder = ticket.harvest.name
+        if files and ticket.harvest:
+            scored.folder = ticket.harvest.rpartition("/")[2]
             scored.files = tuple(files)
         self.flow.scored(scored)
 
@@ -443,11 +448,15 @@ class JobRun:
     def _forget(self, ticket: Ticket) -> None:
         """Delete what an attempt that does not count left on the disk."""
         ticket.forget_staged()
-        if ticket.harvest is not None:
+        if ticket.harvest:
             shutil.rmtree(ticket.harvest, ignore_errors=True)
 
     def _remaining(self) -> int:
         return len(self._pending) + sum(slot.queued for slot in self._pool.slots)
+
+    def _flow_moved(self) -> None:
+        self.feed_all()
+        self._settle()
 
     def _settle(self) -> None:
         self.flow.settle(self._remaining())

@@ -60,12 +60,12 @@ class _Part:
 class PartFlow:
     """Writes parts of one job on one node; used on the event loop, seals in a thread of its own."""
 
-    def __init__(self, order: NodeOrder, report: Report, unblocked: Callable[[], None]) -> None:
-        """Report sealed parts by `report`; `unblocked` is called when there is room again."""
+    def __init__(self, order: NodeOrder, report: Report, moved: Callable[[], None]) -> None:
+        """Report sealed parts by `report`; `moved` is called when one is, and when room is back."""
         self._order = order
         self._folder = JobFolder(order.job_dir)
         self._report = report
-        self._unblocked = unblocked
+        self._moved = moved
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="seal")
         self._current: _Part | None = None
@@ -240,6 +240,7 @@ class PartFlow:
                     await self._run(_seal, part)
                     self._sealing.pop(0)
                     self._tell(part)
+                    self._moved()
                 else:
                     probe = self._folder.parts / f".{self._order.node}.probe"
                     await self._run(harvested_files.probe, probe)
@@ -265,7 +266,7 @@ class PartFlow:
         if self._current is not None:
             self._sealing.append(self._current)
             self._current = None
-        self._unblocked()
+        self._moved()
 
     def _tell(self, part: _Part) -> None:
         self.rows -= sum(result.rows for result in part.results)

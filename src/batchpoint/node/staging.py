@@ -32,7 +32,7 @@ class Ticket:
     mini_batch: MiniBatch
     assignment: Assignment
     slices: list[Slice]
-    harvest: Path | None = None
+    harvest: str = ""
     staged: Path | None = None
     paths: list[str] = field(default_factory=list[str])
 
@@ -61,7 +61,7 @@ class Ticket:
                 for one, path in zip(self.slices, self.paths, strict=True)
             ],
             "rows": [task.row_start, task.row_stop] if narrowed else None,
-            "harvest": str(self.harvest) if self.harvest else "",
+            "harvest": self.harvest,
         }
 
     def forget_staged(self) -> None:
@@ -93,13 +93,18 @@ class Staging:
             self._segments[mini_batch.segment] = segment
             if len(self._segments) > _SEGMENTS_CACHED:
                 self._segments.popitem(last=False)
-        return segment.slices_of(assignment.task)
+        task = assignment.task
+        if not 0 <= task.start < task.stop <= mini_batch.stop - mini_batch.start:
+            raise IndexError(f"{task} is not within {mini_batch}")
+        return segment.slices(mini_batch.start + task.start, mini_batch.start + task.stop)
 
     def at_hand(self, ticket: Ticket) -> bool:
         """Fill in the paths of a task that needs no files made; False: it does."""
         if self._script and any(one.unit for one in ticket.slices):
             return False
-        ticket.paths = [local_path(one.uri) for one in ticket.slices]
+        ticket.paths = [
+            uri if (uri := one.uri).startswith("/") else local_path(uri) for one in ticket.slices
+        ]
         return True
 
     def make(self, ticket: Ticket) -> None:

@@ -132,7 +132,7 @@ class WorkerPool:
             slot.worker.interrupt(number)
 
     def stop_loading(self, number: signal.Signals) -> None:
-        """End workers that are still loading (user code in `init()`); start no more for this job."""
+        """End workers that are still loading, in `init()`; start no more for this job."""
         self._held = True
         for slot in (self._parent, *self.slots):
             if slot.state == "loading":
@@ -409,7 +409,7 @@ class WorkerPool:
                 worker.send({"op": "shutdown"})
                 timer = loop.call_later(_SHUTDOWN_SECONDS, worker.kill)
             else:
-                timer = loop.call_soon(worker.kill)  # pyright: ignore[reportAssignmentType]
+                timer = loop.call_later(0, worker.kill)
             self._retiring[worker] = (timer, slot.home)
             slot.vacate()
         self.slots = []
