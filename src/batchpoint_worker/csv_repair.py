@@ -48,7 +48,7 @@ _LOOKS = {
     "int64": re.compile(r"[+-]?[0-9]{1,18}"),
     "float32": re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"),
     "float64": re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"),
-    "bool": re.compile(r"(?:[Tt]rue|TRUE|[Ff]alse|FALSE)"),
+    "bool": re.compile(r"(?:true|True|TRUE|false|False|FALSE)"),
 }
 _USUAL = {"int32": "1", "int64": "1", "float32": "0.5", "float64": "0.5", "bool": "true"}
 _WANTED = {
