@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
 
-from batchpoint.api.asset_routes import compute_routes, environment_routes, model_routes
-from batchpoint.api.endpoint_routes import deployment_routes, endpoint_routes
-from batchpoint.api.invoke_routes import invoke_routes
-from batchpoint.api.job_routes import job_routes
 from batchpoint.api.problems import Problem, install
-from batchpoint.api.services import Services, problems
-from batchpoint.api.upload_routes import upload_routes
+from batchpoint.api.route_groups import LateRoutes, RouteGroups
+from batchpoint.api.services import Services
 
 _DESCRIPTION = """\
 Self-hosted batch endpoints for machine learning: deploy a model, invoke its endpoint with a pointer
@@ -36,20 +31,11 @@ _TAGS = [
 ]
 
 
-class Health(BaseModel):
-    """The service is able to answer: its ledger can be read."""
-
-    status: str = "ok"
-
-
-class Version(BaseModel):
-    """Which batchpoint answers."""
-
-    version: str
-
-
 def create_app(services: Services) -> FastAPI:
-    """Make the app. It is stateless: any number may serve one ledger."""
+    """Make the app. It is stateless: any number may serve one ledger.
+
+    The embedded one lives for one command and makes only the routes that this needs.
+    """
     app = FastAPI(
         title="batchpoint",
         version=services.version,
@@ -58,47 +44,24 @@ def create_app(services: Services) -> FastAPI:
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
     )
+    groups = RouteGroups(app, services)
+    if services.embedded:
+        app.add_middleware(LateRoutes, groups=groups)
+    else:
+        groups.add_all()
     install(app)
-    for router in (
-        _service_routes(services),
-        invoke_routes(services),
-        endpoint_routes(services),
-        deployment_routes(services),
-        job_routes(services),
-        model_routes(services),
-        environment_routes(services),
-        compute_routes(services),
-        upload_routes(services),
-    ):
-        app.include_router(router)
-    app.openapi = lambda: _openapi(app)
+    app.openapi = lambda: _openapi(app, groups)
     return app
-
-
-def _service_routes(services: Services) -> APIRouter:
-    router = APIRouter(tags=["service"])
-
-    @router.get("/healthz", summary="Check health", responses=problems())
-    def get_health() -> Health:
-        """Answer when the ledger can be read."""
-        services.ledger.list_jobs(limit=1)
-        return Health()
-
-    @router.get("/version", summary="Show the version")
-    def get_version() -> Version:
-        """Tell which batchpoint this is."""
-        return Version(version=services.version)
-
-    return router
 
 
 def _operation_id(route: APIRoute) -> str:
     return f"{route.tags[0]}_{route.name}" if route.tags else route.name
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, groups: RouteGroups) -> dict[str, Any]:
     """Describe the API; validation errors are problem documents here, not FastAPI's own shape."""
     if app.openapi_schema is None:
+        groups.add_all()
         schema = get_openapi(
             title=app.title,
             version=app.version,

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 
 from batchpoint.api.endpoint_routes import Patch, named
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
+from batchpoint.control.assets import Assets
 from batchpoint.domain.asset import Environment, Model
 from batchpoint.domain.compute import Compute
 
@@ -38,6 +39,11 @@ def model_routes(services: Services) -> APIRouter:
         """Delete all versions of a model; deployments that use it go on."""
         assets.delete("model", name, None)
 
+    _model_versions(router, assets)
+    return router
+
+
+def _model_versions(router: APIRouter, assets: Assets) -> None:
     @router.get("/{name}/versions", summary="List versions of a model", responses=problems(404))
     def list_versions(name: str, limit: Limit = LIMIT_DEFAULT, after: After = None) -> Page[Model]:
         """List the versions of a model, newest first."""
@@ -75,8 +81,6 @@ def model_routes(services: Services) -> APIRouter:
         """Delete one version of a model; deployments that use it go on."""
         assets.delete("model", name, version)
 
-    return router
-
 
 def environment_routes(services: Services) -> APIRouter:
     """Make the routes under /environments."""
@@ -108,6 +112,11 @@ def environment_routes(services: Services) -> APIRouter:
         """Delete all versions of an environment; deployments that use it go on."""
         assets.delete("environment", name, None)
 
+    _environment_versions(router, assets)
+    return router
+
+
+def _environment_versions(router: APIRouter, assets: Assets) -> None:
     @router.get(
         "/{name}/versions", summary="List versions of an environment", responses=problems(404)
     )
@@ -149,8 +158,6 @@ def environment_routes(services: Services) -> APIRouter:
     def delete_version(name: str, version: str) -> None:
         """Delete one version of an environment; deployments that use it go on."""
         assets.delete("environment", name, version)
-
-    return router
 
 
 def compute_routes(services: Services) -> APIRouter:

@@ -141,6 +141,13 @@ def deployment_routes(services: Services) -> APIRouter:
         """Show a deployment with the server's defaults filled in."""
         return registry.get_deployment(endpoint, deployment)
 
+    _deployment_changes(router, services)
+    return router
+
+
+def _deployment_changes(router: APIRouter, services: Services) -> None:
+    registry = services.registry
+
     @router.patch(
         "/{deployment}",
         summary="Change a deployment",
@@ -160,5 +167,3 @@ def deployment_routes(services: Services) -> APIRouter:
     def delete_deployment(endpoint: str, deployment: str, force: Force = False) -> None:  # noqa: FBT002
         """Delete a deployment; the default or one whose jobs run is refused, unless forced."""
         registry.delete_deployment(endpoint, deployment, force=force)
-
-    return router
