@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from batchpoint.domain.errors import Invalid
+from batchpoint.domain.errors import BatchpointError, Invalid
 
 if TYPE_CHECKING:  # httpx is slow to import, and `--help` does without
     from batchpoint.client.client import Client
 
 
 @contextmanager
-def connected() -> Generator[Client]:
+def connected(*, will_invoke: bool = False) -> Generator[Client]:
     """Give a client and close it afterwards; jobs go on.
+
+    Args:
+        will_invoke: A job will be started: its supervisor may be started beside all that has to be
+            imported here.
 
     Raises:
         Invalid: `settings_invalid`.
     """
-    from batchpoint.client.client import Client
     from batchpoint.settings import Settings
 
     settings = Settings.load(os.environ)
+    if will_invoke and settings.url is None:
+        from batchpoint.runner.supervisor_link import SupervisorLink
+
+        with suppress(OSError, BatchpointError):  # whatever it is, starting the job will say it
+            SupervisorLink(settings.home).ensure()
+    from batchpoint.client.client import Client
+
     if settings.url is not None:
         client = Client(settings.url)
     else:

@@ -14,7 +14,7 @@ from batchpoint.cli.error_report import warn
 from batchpoint.cli.output_forms import OutputForm
 from batchpoint.cli.progress_printers import to_stderr
 from batchpoint.cli.render import emit
-from batchpoint.cli.text_tables import count
+from batchpoint.cli.text_tables import count, short_hash
 from batchpoint.cli.yaml_files import Flags, Loaded, load_deployment
 from batchpoint.cli.yaml_nodes import MapNode, Mark
 from batchpoint.cli.yaml_overrides import tree_of
@@ -143,13 +143,13 @@ def _told(made: BatchDeployment, *, is_new: bool) -> str:
     fields = [
         ("endpoint", f"{made.endpoint_name} ({'new' if is_new else 'was there'})"),
         ("deployment", f"{made.name} (the endpoint's default)"),
-        ("model", made.model if isinstance(made.model, str) else made.model.path),
+        ("model", short_hash(made.model if isinstance(made.model, str) else made.model.path)),
         ("scored by", code.scoring_script if code else "the model itself, no code needed"),
         ("compute", f"{made.compute}: {count(instances, 'instance')} × {count(workers, 'worker')}"),
         ("mini-batch", count(settings.mini_batch_size or 1, "file")),
     ]
     if isinstance(made.environment, str):
-        fields.append(("environment", made.environment))
+        fields.append(("environment", short_hash(made.environment)))
     lines = [f"Deployed {made.endpoint_name}"]
     lines += [f"  {label:<11} {value}" for label, value in fields]
     lines += ["", f"  batchpoint invoke {made.endpoint_name} --input DATA --wait"]

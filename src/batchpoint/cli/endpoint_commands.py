@@ -247,7 +247,7 @@ def list_deployments(
     """List the deployments of an endpoint."""
     from batchpoint.cli.client_connection import connected, endpoint_given
     from batchpoint.cli.resource_view import show_list
-    from batchpoint.cli.text_tables import moment
+    from batchpoint.cli.text_tables import moment, short_hash
 
     owner = endpoint_given(endpoint_name)
     with connected() as client:
@@ -258,7 +258,7 @@ def list_deployments(
             lambda d: [
                 d.name,
                 "yes" if d.name == default else "",
-                d.model if isinstance(d.model, str) else d.model.path,
+                short_hash(d.model if isinstance(d.model, str) else d.model.path),
                 d.compute,
                 moment(d.created_at),
             ],

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from batchpoint.cli.text_tables import between, count, cut, moment, one_line, safe, table
+from batchpoint.cli.text_tables import (
+    between,
+    count,
+    cut,
+    moment,
+    one_line,
+    safe,
+    short_hash,
+    table,
+)
 from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, Job, JobState
 from batchpoint.domain.results import ResultsHead
 
@@ -18,6 +28,8 @@ _FAULTS = {
     "batchpoint": "batchpoint itself",
 }
 _TRACEBACK_LINES_MAX = 12
+# Where uploaded code lies says nothing to its author.
+_STORE = re.compile(r"[^\s\"]*/store/[0-9a-f]{64}/")
 _EXAMPLES = 3
 _LABEL_WIDTH = 11
 
@@ -35,7 +47,7 @@ def exit_code(job: Job) -> int:
 def headline(job: Job) -> str:
     """Say in one line what became of a job, or what it is doing."""
     status, progress = job.status, job.status.progress
-    took = between(status.started_at or job.created_at, status.ended_at)
+    took = between(job.created_at, status.ended_at)
     after = f" after {took}" if took else ""
     if status.state == JobState.FAILED:
         code = f" [{status.error.code}]" if status.error else ""
@@ -84,7 +96,7 @@ def cause_card(error: ErrorInfo, width: int) -> str:
 
 def _tail(traceback: str) -> list[str]:
     """Keep the end of a traceback: that is where the user's own line and exception are."""
-    lines = safe(traceback).rstrip().splitlines()
+    lines = [_STORE.sub("", line) for line in safe(traceback).rstrip().splitlines()]
     if len(lines) <= _TRACEBACK_LINES_MAX:
         return lines
     return ["…", *lines[-_TRACEBACK_LINES_MAX:]]
@@ -148,6 +160,8 @@ def next_commands(job: Job) -> str:
             commands.append(f"job failed-items {name}")
     elif state in TERMINAL_STATES:
         commands = [f"job show {name}", f"job logs {name}"]
+        if job.status.progress.items_failed:
+            commands.append(f"job failed-items {name}")
     else:
         commands = [f"job stream {name}", f"job cancel {name}"]
     return "\n".join(f"  batchpoint {command}" for command in commands)
@@ -167,7 +181,7 @@ def job_card(job: Job, width: int, now: datetime) -> str:
     fields = [
         ("state", status.state.value),
         ("endpoint", f"{spec.endpoint_name} / {spec.deployment_name}"),
-        ("model", f"{spec.model.name}:{spec.model.version} ({spec.model.type})"),
+        ("model", f"{short_hash(spec.model.name + ':' + spec.model.version)} ({spec.model.type})"),
         ("input", f"{spec.input.uri} ({spec.input.type})"),
         ("output", status.output_uri or f"{spec.output.uri} (not complete)"),
         ("items", (f"{progress.items_done:,} of {rough}{progress.items_total:,} done, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -54,14 +54,20 @@ def _outcome(handle: JobHandle, job: Job) -> str:
     blocks = [headline(job)]
     if job.status.error is not None:
         blocks[0] += "\n" + cause_card(job.status.error, width)
+    if job.status.progress.items_failed or job.status.progress.rows_failed:
+        blocks.append(failed_items_card(job, _examples(handle), width))
     if job.status.state == JobState.COMPLETED:
-        if job.status.progress.items_failed or job.status.progress.rows_failed:
-            examples = list(islice(handle.failed_items(), _EXAMPLES))
-            blocks.append(failed_items_card(job, examples, width))
         blocks.append(_first_predictions(handle, width))
         blocks.append(f"Results: {job.status.output_uri or job.spec.output.uri}")
     blocks.append(next_commands(job))
     return "\n\n".join(block for block in blocks if block)
+
+
+def _examples(handle: JobHandle) -> list[dict[str, Any]]:
+    try:
+        return list(islice(handle.failed_items(), _EXAMPLES))
+    except (NotFound, Conflict):
+        return []  # their files are gone by now; the number is still told
 
 
 def _first_predictions(handle: JobHandle, width: int) -> str:

@@ -36,7 +36,9 @@ class ProgressLine:
     ) -> str:
         """Give the line for `progress`, at most `width` columns wide."""
         self._remember(progress)
-        if state == JobState.CANCEL_REQUESTED:
+        if state in (JobState.FAILED, JobState.CANCELED):
+            segments = [_Segment(0, state.value.lower()), *self._counts()]
+        elif state == JobState.CANCEL_REQUESTED:
             segments = [_Segment(0, "canceling  stopping user code"), *self._counts()]
         elif progress.phase == "scoring":
             segments = self._scoring(progress)

@@ -10,7 +10,7 @@ from batchpoint.cli.output_forms import OutputForm
 from batchpoint.cli.progress_line import ProgressLine
 from batchpoint.cli.render import terminal_width
 from batchpoint.clock import Clock
-from batchpoint.domain.job import Job
+from batchpoint.domain.job import TERMINAL_STATES, Job, JobState
 
 PLAIN_SECONDS = 10.0
 EVENT_SECONDS = 1.0
@@ -69,7 +69,7 @@ class LinePrinter(SilentPrinter):
     def show(self, job: Job) -> None:
         """Print a line when it is time for one."""
         now = self._clock.monotonic()
-        phase = f"{job.status.state} {job.status.progress.phase}"
+        phase = _phase(job)
         if phase == self._phase and now - self._printed_at < PLAIN_SECONDS:
             return
         self._phase, self._printed_at = phase, now
@@ -96,7 +96,7 @@ class EventPrinter(SilentPrinter):
     def show(self, job: Job) -> None:
         """Print an event when it is time for one."""
         now = self._clock.monotonic()
-        phase = f"{job.status.state} {job.status.progress.phase}"
+        phase = _phase(job)
         if phase == self._last and now - self._printed_at < EVENT_SECONDS:
             return
         self._last, self._printed_at = phase, now
@@ -150,6 +150,14 @@ class LivePrinter(SilentPrinter):
             elapsed_seconds=_elapsed(self._job, self._clock),
             width=terminal_width() - 1,
         )
+
+
+def _phase(job: Job) -> str:
+    """Name what people see change: the phase, or that the job is being canceled or has ended."""
+    state = job.status.state
+    if state in TERMINAL_STATES or state == JobState.CANCEL_REQUESTED:
+        return state.value
+    return job.status.progress.phase
 
 
 def _elapsed(job: Job, clock: Clock) -> float:

@@ -189,7 +189,7 @@ def invoke_command(
         },
     )
     warn(loaded.warnings)
-    with connected() as client:
+    with connected(will_invoke=True) as client:
         handle = client.send_invocation(endpoint, loaded.noun, idempotency_key)
         if wait:
             watch_to_end(handle, form=form, query=query)

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 
 _GAP = 2
 _CELL_WIDTH_MIN = 6
+_HASH = re.compile(r"\b[0-9a-f]{32,}\b")
+_HASH_DIGITS = 12
 _UNSAFE = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 )
@@ -22,6 +24,11 @@ def safe(text: str) -> str:
 def one_line(text: str) -> str:
     """Put text on one line."""
     return " ".join(safe(text.replace("\n", " ").replace("\r", " ")).split())
+
+
+def short_hash(text: str) -> str:
+    """Shorten the hashes in a text, as in the names of anonymous assets."""
+    return _HASH.sub(lambda found: found[0][:_HASH_DIGITS] + "…", text)
 
 
 def width_of(text: str) -> int:

@@ -12,6 +12,7 @@ import pytest
 from batchpoint import wiring
 from batchpoint.cli.main import run
 from batchpoint.domain.job import Job, JobState, JobStatus, Progress
+from batchpoint.runner.supervisor_link import SupervisorLink
 from batchpoint.storage.locate import path_of
 from tests.unit.control_plane import ControlPlane, data_folder, mlflow_model
 
@@ -44,6 +45,7 @@ def cli(
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("BATCHPOINT_URL", raising=False)
     monkeypatch.delenv("BATCHPOINT_DEBUG", raising=False)
+    monkeypatch.setattr(SupervisorLink, "ensure", lambda link: plane.wakes.append(str(link.home)))
     app = plane.app()
     monkeypatch.setattr(wiring, "embedded_app", lambda _settings: app)
 
