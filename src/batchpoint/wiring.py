@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchpoint.clock import SystemClock
-from batchpoint.node.environment import EnvironmentBuilder
 from batchpoint.settings import Settings
 
-if TYPE_CHECKING:  # FastAPI is slow to import and only the app needs it
+if TYPE_CHECKING:  # slow to import, and not every process needs them
     from fastapi import FastAPI
+
+    from batchpoint.node.environment import EnvironmentBuilder
 
 _OTHER_SUPERVISOR_SECONDS_MAX = 10.0
 _OTHER_SUPERVISOR_POLL_SECONDS = 0.02
@@ -28,7 +29,10 @@ def ledger_path(home: Path) -> Path:
 
 def environment_builder(settings: Settings) -> EnvironmentBuilder:
     """Build environments in `settings.home` as the settings and pip's configuration say."""
-    return EnvironmentBuilder(settings.home, settings.environments, os.environ, lambda _: None)
+    from batchpoint.node.environment import EnvironmentBuilder, EnvironmentSettings
+
+    tables = EnvironmentSettings(**settings.environments.model_dump())
+    return EnvironmentBuilder(settings.home, tables, os.environ, lambda _: None)
 
 
 def embedded_app(settings: Settings | None = None) -> FastAPI:
