@@ -102,63 +102,70 @@ def deploy_command(
     deploy_model(wish, form=form, query=query)
 
 
+_Data = Annotated[
+    str | None,
+    typer.Option("--input", "-i", help="File, folder or URI to score.", show_default=False),
+]
+_DataType = Annotated[
+    str | None,
+    typer.Option(
+        "--input-type", help="uri_file or uri_folder; found by looking.", show_default=False
+    ),
+]
+_Deployment = Annotated[
+    str | None,
+    typer.Option(
+        "--deployment-name", "-d", help="Deployment; else the default.", show_default=False
+    ),
+]
+_OutputPath = Annotated[
+    str | None,
+    typer.Option("--output-path", help="Folder in which the results appear.", show_default=False),
+]
+_JobName = Annotated[
+    str | None, typer.Option("--job-name", help="Name of the job.", show_default=False)
+]
+_Experiment = Annotated[
+    str | None, typer.Option("--experiment-name", help="Kept with the job.", show_default=False)
+]
+_JobWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--max-concurrency-per-instance", min=1, help="Workers per instance.", show_default=False
+    ),
+]
+_Key = Annotated[
+    str | None,
+    typer.Option(
+        "--idempotency-key",
+        help="The same key and job again give the job that there is.",
+        show_default=False,
+    ),
+]
+_Wait = Annotated[
+    bool,
+    typer.Option("--wait/--detach", help="Watch the job to its end, or print its name and go."),
+]
+
+
 @invoke.command(cls=Command)
 def invoke_command(
     name_argument: NameArgument = None,
     *,
     name: Name = None,
-    data: Annotated[
-        str | None,
-        typer.Option("--input", "-i", help="File, folder or URI to score.", show_default=False),
-    ] = None,
-    data_type: Annotated[
-        str | None,
-        typer.Option("--input-type", help="uri_file or uri_folder.", show_default="found out"),
-    ] = None,
-    deployment_name: Annotated[
-        str | None,
-        typer.Option(
-            "--deployment-name", "-d", help="Deployment; else the default.", show_default=False
-        ),
-    ] = None,
-    output_path: Annotated[
-        str | None,
-        typer.Option(
-            "--output-path", help="Folder in which the results appear.", show_default=False
-        ),
-    ] = None,
-    job_name: Annotated[
-        str | None, typer.Option("--job-name", help="Name of the job.", show_default=False)
-    ] = None,
-    experiment_name: Annotated[
-        str | None,
-        typer.Option("--experiment-name", help="Kept with the job.", show_default=False),
-    ] = None,
+    data: _Data = None,
+    data_type: _DataType = None,
+    deployment_name: _Deployment = None,
+    output_path: _OutputPath = None,
+    job_name: _JobName = None,
+    experiment_name: _Experiment = None,
     mini_batch_size: _MiniBatch = None,
     instance_count: _Instances = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--max-concurrency-per-instance",
-            min=1,
-            help="Workers per instance.",
-            show_default=False,
-        ),
-    ] = None,
-    idempotency_key: Annotated[
-        str | None,
-        typer.Option(
-            "--idempotency-key",
-            help="The same key and job again give the job that there is.",
-            show_default=False,
-        ),
-    ] = None,
+    workers: _JobWorkers = None,
+    idempotency_key: _Key = None,
     file: File = None,
     sets: Sets = None,
-    wait: Annotated[
-        bool,
-        typer.Option("--wait/--detach", help="Watch the job to its end, or print its name and go."),
-    ] = False,
+    wait: _Wait = False,
     form: Form = None,
     query: Query = None,
 ) -> None:
