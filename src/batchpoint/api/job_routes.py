@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 
+from batchpoint.api.job_watch import JobWatch
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
 from batchpoint.domain import limits
 from batchpoint.domain.job import TERMINAL_STATES, Job
-
-POLL_SECONDS = 0.02
 
 
 def job_routes(services: Services) -> APIRouter:
     """Make the routes under /jobs."""
     router = APIRouter(prefix="/jobs", tags=["jobs"])
-    ledger, clock = services.ledger, services.clock
+    ledger = services.ledger
+    watch = JobWatch(ledger.job_versions)
 
     @router.get("", summary="List jobs", responses=problems(404))
     def list_jobs(
@@ -50,17 +49,14 @@ def job_routes(services: Services) -> APIRouter:
 
         A job that has ended is shown at once.
         """
-        give_up = clock.monotonic() + wait_seconds
         found = await run_in_threadpool(ledger.get_job, job)
-        while (
-            found.version <= after_version
+        if (
+            wait_seconds
+            and found.version <= after_version
             and found.status.state not in TERMINAL_STATES
-            and clock.monotonic() < give_up
+            and await watch.changed(job, after_version, wait_seconds)
         ):
-            await asyncio.sleep(POLL_SECONDS)
-            # Not in a thread: reading one number takes less time than changing threads.
-            if ledger.job_version(job) > after_version:
-                found = await run_in_threadpool(ledger.get_job, job)
+            found = await run_in_threadpool(ledger.get_job, job)
         return found
 
     @router.post("/{job}/cancel", summary="Cancel a job", responses=problems(404))

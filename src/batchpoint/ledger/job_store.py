@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -94,6 +94,16 @@ class JobStore(Database):
         if version is None:
             raise _no_such_job(name)
         return version
+
+    def job_versions(self, names: Collection[str]) -> dict[str, int]:
+        """Return `job_version` of those of the jobs that exist."""
+        with self.reading() as connection:
+            return {
+                row.name: row.version
+                for row in connection.execute(
+                    select(jobs.c.name, jobs.c.version).where(jobs.c.name.in_(names))
+                )
+            }
 
     def list_jobs(
         self,

@@ -1,5 +1,6 @@
 """Jobs are made once, held by one, and written only by their holder."""
 
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -142,6 +143,8 @@ def test_each_change_raises_the_version(ledger: Ledger) -> None:
     ledger.finish("j-1", epoch, done())
     seen.append(ledger.job_version("j-1"))
     assert seen == sorted(set(seen))
+    assert ledger.job_versions(["j-1", "ghost"]) == {"j-1": seen[-1]}
+    assert ledger.job_versions([]) == {}
 
 
 def test_a_wish_to_cancel_is_seen_by_all(ledger: Ledger) -> None:
@@ -268,3 +271,18 @@ def test_a_ledger_is_durable_and_lets_readers_read(ledger: Ledger) -> None:
         assert seen == [0]
     assert len(reopened.list_jobs()) == 1
     reopened.close()
+
+
+def test_a_forked_child_has_connections_of_its_own(ledger: Ledger) -> None:
+    ledger.create_job(new_job("j-1"), None, None)
+    child = os.fork()
+    if child == 0:
+        # Nothing of pytest may run in here: leave by the shortest way.
+        try:
+            epoch = ledger.acquire_lease("j-1", "child", NOW, 15)
+            os._exit(0 if epoch == 1 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ledger.acquire_lease("j-1", "parent", NOW, 15) is None
+    assert ledger.acquire_lease("j-1", "parent", NOW + 15, 15) == 2
