@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from batchpoint.core.messages import Assignment, NodeReady, Reported, TaskResult, WorkerFailed
 from batchpoint.domain.job import (
     JobInput,
@@ -29,6 +31,7 @@ from batchpoint.formats.layout import JobFolder
 from batchpoint.formats.manifest import write_segment
 from batchpoint.formats.parts import PartReader
 from batchpoint.node.agent_connection import AgentConnection
+from batchpoint.node.process_tree import descendants
 from batchpoint.node.wire import Heartbeat, NodeOrder
 
 NODE = "n1"
@@ -65,8 +68,8 @@ class AgentProcess:
                 await asyncio.sleep(0.01)
 
     def workers(self) -> list[int]:
-        """Process ids of everything below the agent."""
-        return descendants(self.process.pid)
+        """Process ids of everything that runs below the agent."""
+        return [pid for pid in descendants(self.process.pid) if alive(pid)]
 
     def cut_lifeline(self) -> None:
         if self.lifeline >= 0:
@@ -83,30 +86,11 @@ class AgentProcess:
             raise
 
 
-def descendants(pid: int) -> list[int]:
-    """Process ids below `pid`, at any depth."""
-    found: list[int] = []
-    todo = [pid]
-    while todo:
-        for child in _children(todo.pop()):
-            found.append(child)
-            todo.append(child)
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(c) for t in tasks for c in (t / "children").read_text().split()]
-    except OSError:
-        return []
-
-
 def alive(pid: int) -> bool:
     """Whether a process runs (a zombie does not)."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 

@@ -456,3 +456,23 @@ def run(batch):
             kill(pid)
         await until(lambda: not (group / "cgroup.procs").read_text())
         group.rmdir()
+
+
+async def test_daemons_of_user_code_end_with_the_agent(agent: AgentProcess, tmp_path: Path) -> None:
+    """A process that left session and parents behind is still found."""
+    script = f"""
+import os, subprocess, sys
+def init(): pass
+def run(batch):
+    code = "import os, subprocess, sys; p = subprocess.Popen([sys.executable, '-c', "
+    code += "'import time; time.sleep(600)'], start_new_session=True, stdout=-3, stderr=-3); print(p.pid)"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    open({str(tmp_path / "daemon")!r}, "w").write(made.stdout)
+    return list(batch)
+"""
+    await run(agent, Tiny(tmp_path, script, files=1))
+    daemon = int((tmp_path / "daemon").read_text())
+    assert alive(daemon)
+    agent.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(agent.process.wait, 10) == 0
+    assert not alive(daemon)

@@ -16,13 +16,14 @@ import select
 import shutil
 import signal
 import socket
+import traceback
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from batchpoint.core.messages import AttemptError, TaskResult
 from batchpoint.domain.errors import BatchpointError, Conflict
-from batchpoint.node import wire
+from batchpoint.node import process_tree, wire
 from batchpoint.node.exit_words import WorkerEnd
 from batchpoint.node.job_run import JobRun
 from batchpoint.node.side_work import SideWork
@@ -96,6 +97,7 @@ class Agent:
     async def run(self, listening: socket.socket, lifeline_fd: int) -> None:
         """Serve until SIGTERM or until the lifeline ends; then no worker is left."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._failed)
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_reader(lifeline_fd, self._lifeline_readable, lifeline_fd)
         server = await loop.create_unix_server(lambda: RunnerLink(self), sock=listening)
@@ -109,6 +111,14 @@ class Agent:
                 self._runner.close()
             await self._end_job()
             await self._pool.close()
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Bulkhead: after an error of ours a task may never be told of, so the node ends.
+
+        The runner takes it as a lost node and has its work done elsewhere.
+        """
+        loop.default_exception_handler(context)
+        self._stop.set()
 
     def _lifeline_readable(self, fd: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -156,11 +166,11 @@ class Agent:
         except BatchpointError as error:
             told = {"code": error.code, "message": error.message}
             link.send({"op": "answer", "id": message["id"], "error": told})
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Bulkhead: whoever asked must not wait for ever for an error of ours.
             told = {"code": "internal_error", "message": f"{type(error).__name__}: {error}"}
             link.send({"op": "answer", "id": message["id"], "error": told})
-            raise
+            traceback.print_exc()
         else:
             link.send({"op": "answer", "id": message["id"], "value": value})
 
@@ -315,6 +325,7 @@ def agent_main(socket_path: Path, lifeline_fd: int, node: str) -> None:
         raise Conflict(f"another agent listens on {socket_path}")
     scratch = scratch_of(socket_path)
     scratch.mkdir(parents=True, mode=0o700)
+    process_tree.adopt_orphans()
     guard = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(guard, fcntl.LOCK_EX)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -97,11 +96,3 @@ def _kills_in(source: Path) -> int:
         if name == "oom_kill" and value.strip().isdigit():
             return int(value)
     return 0
-
-
-def end_group(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a worker's whole process group; a group that is gone is fine."""
-    try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return

@@ -37,6 +37,7 @@ Report = Callable[[str | None, list[TaskResult]], None]
 # A worker that hangs gets this long to print where it hangs.
 _STACK_SECONDS = 0.15
 _IDLE_DEATHS_MAX = 3
+_SILENT_SECONDS = 600.0
 _DISK_LOW_BYTES = 1 << 20
 _STAGING_THREADS = 2
 _WARNINGS_MAX = 100
@@ -130,6 +131,7 @@ class JobRun:
             else:
                 self._stage(slot, ticket)
         if orders and slot.worker is not None:
+            slot.heard = self._loop.time()
             slot.worker.send({"op": "run", "tasks": orders})
 
     def _ticket(self, mini_batch: MiniBatch, assignment: Assignment) -> Ticket | None:
@@ -229,6 +231,7 @@ class JobRun:
                 self._result(slot, ticket, told, view[at:rows_end], view[rows_end:end])
             at = end
             seconds += told.get("seconds", 0.0)
+        slot.heard = self._loop.time()
         if results:
             slot.idle_deaths = 0
             slot.learn(seconds, len(results))
@@ -268,6 +271,8 @@ class JobRun:
             task, since, state, _ = worker.page.get()
             ticket = slot.tickets.get(task)
             if ticket is None or state != RUNNING:
+                if now - max(since, slot.heard) > _SILENT_SECONDS:
+                    worker.kill()  # it neither scores nor tells; its tasks go to others, uncharged
                 continue
             if now - since > self._bound(ticket):
                 worker.catch_up()

@@ -48,10 +48,11 @@ def wanted(queued: int, mean_seconds: float | None, waiting: int, slots: int) ->
 class Slot:
     """One worker's place.
 
-    `tickets`: tasks the worker has, oldest first. `staging`: tasks whose files are being made for
-    it. `condemned`: the task for whose timeout the worker is being killed. `stopped`: we end it
-    ourselves. `idle_deaths`: ends in a row without anybody to charge. `wrote_in_init`: files
-    of `init()` lie in `home / "init"`.
+    `since`: when its load began. `heard`: when it last got or told something. `tickets`: tasks the
+    worker has, oldest first. `staging`: tasks whose files are being made for it. `condemned`: the
+    task for whose timeout the worker is being killed. `stopped`: we end it ourselves.
+    `idle_deaths`: ends in a row without anybody to charge. `wrote_in_init`: files of `init()` lie
+    in `home / "init"`.
     """
 
     index: int
@@ -59,6 +60,7 @@ class Slot:
     state: SlotState = "empty"
     home: Path | None = None
     since: float = 0.0
+    heard: float = 0.0
     tickets: dict[int, Ticket] = field(default_factory=dict[int, Ticket])
     staging: int = 0
     mean_seconds: float | None = None

@@ -12,7 +12,7 @@ from typing import Protocol
 from batchpoint.core.messages import AttemptError
 from batchpoint.domain import limits
 from batchpoint.formats.layout import JobFolder
-from batchpoint.node import attempt_errors
+from batchpoint.node import attempt_errors, process_tree
 from batchpoint.node.exit_words import OutOfMemoryWatch, WorkerEnd, explain
 from batchpoint.node.slot import Slot
 from batchpoint.node.user_log import UserLog
@@ -141,6 +141,7 @@ class WorkerPool:
     def look(self, now: float) -> None:
         """End workers whose load takes longer than it may; call it twice a second or so."""
         self._memory.sample()
+        process_tree.reap_orphans(self._pids())
         for slot in (self._parent, *self.slots):
             if (
                 slot.state == "loading"
@@ -167,6 +168,7 @@ class WorkerPool:
         while self._retiring:
             self._gone.clear()
             await self._gone.wait()
+        process_tree.end_orphans(())
 
     def kill_all(self) -> None:
         """Kill every worker now."""
@@ -231,7 +233,7 @@ class WorkerPool:
             socket.send_fds(parent.control, [b"f"], list(theirs.descriptors()))
         except OSError:
             ours.close()
-            parent.kill()  # its end is told, and a new one is started
+            parent.kill_alone()  # its end is told, and a new one is started
             return
         finally:
             theirs.close()
@@ -299,7 +301,7 @@ class WorkerPool:
             assert self._launch is not None
             self._launch.forks = False
             self._forget_forks()
-            worker.kill()
+            worker.kill_alone()
         elif slot.state == "ready":
             self._listener.slot_said(slot, header, body)
 
@@ -387,6 +389,10 @@ class WorkerPool:
     def _try_again(self) -> None:
         self._retry = None
         self.refill()
+
+    def _pids(self) -> set[int]:
+        workers = [slot.worker for slot in (self._parent, *self.slots)]
+        return {worker.pid for worker in (*workers, *self._retiring) if worker is not None}
 
     def _slot_of(self, worker: WorkerProcess) -> Slot | None:
         for slot in (self._parent, *self.slots):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 import batchpoint_worker
-from batchpoint.node.exit_words import end_group
+from batchpoint.node.process_tree import end_group, end_tree
 from batchpoint.node.user_log import LogPump, UserLog
 from batchpoint.node.worker_messages import Body, Header, WorkerMessages, WorkerOrders
 from batchpoint_worker import protocol
@@ -225,13 +225,20 @@ class WorkerProcess:
             return
 
     def kill(self) -> None:
-        """Kill the worker and all of its process group."""
+        """Kill the worker and everything that it started."""
+        if not self.ended:
+            end_tree(self.pid)
+
+    def kill_alone(self) -> None:
+        """Kill the worker's own process group and leave what it has forked into other groups."""
         if not self.ended:
             end_group(self.pid, signal.SIGKILL)
 
     def interrupt(self, number: signal.Signals) -> None:
-        """Send a signal to the worker's process group."""
-        if not self.ended:
+        """Send a signal to the worker's process group; SIGKILL goes to all that it started."""
+        if number == signal.SIGKILL:
+            self.kill()
+        elif not self.ended:
             end_group(self.pid, number)
 
     def dump_stack(self) -> None:
