@@ -9,7 +9,7 @@ from typing import cast
 from batchpoint.cli.asset_references import data_type, data_uri
 from batchpoint.cli.yaml_fields import FieldErrors, Problem, refused, type_problem, validated
 from batchpoint.cli.yaml_files import Flags, Loaded, Source, open_source
-from batchpoint.cli.yaml_nodes import MapNode, Mark, Scalar, ScalarNode
+from batchpoint.cli.yaml_nodes import MapNode, Mark, Node, Scalar, ScalarNode
 from batchpoint.cli.yaml_overrides import set_path, tree_of
 from batchpoint.domain.endpoint import seconds
 from batchpoint.domain.errors import Invalid
@@ -83,7 +83,7 @@ JOB_FILE_KEYS = (
 
 
 # Takes the place of a pointer that was found wrong, so that nothing else is said about it.
-_STAND_IN = {"input": {"type": "uri_folder", "uri": ""}, "output": {"uri": ""}}
+_STAND_IN = {"input": {"type": "uri_folder", "uri": "file:///"}, "output": {"uri": "file:///"}}
 
 
 def load_invocation(path: Path | None, sets: Sequence[str], flags: Flags) -> Loaded[Invocation]:
@@ -170,23 +170,9 @@ def _single_data(source: Source) -> None:
         if taken is None:
             continue
         mark, node = taken
-        if not isinstance(node, MapNode):
-            source.problems.append(type_problem(mark, plural, "a mapping of names to data", node))
-            continue
-        if len(node.items) != 1:
-            sentence = f"has {len(node.items)} entries: a model deployment takes exactly one"
-            source.problems.append(Problem(mark, plural, sentence))
-            continue
-        [(name, data)] = node.items.items()
-        named = f"{plural}.{name}"
-        if not isinstance(data, MapNode):
-            source.problems.append(
-                type_problem(node.keys[name], named, "a mapping with type and path", data)
-            )
-            continue
-        if "default" in data.items:
-            why = "literal inputs belong to pipelines, which are not supported yet; give a path"
-            source.problems.append(refused(data.keys["default"], f"{named}.default", why))
+        source.tree.put(singular, mark, tree_of(_STAND_IN[singular], mark))
+        data = _only_entry(source, plural, mark, node)
+        if data is None:
             continue
         data.take("mode")  # how data reaches a node is the engine's choice
         path = data.take("path")
@@ -195,6 +181,28 @@ def _single_data(source: Source) -> None:
         if singular == "output":
             data.take("type")  # results are always a folder
         source.tree.put(singular, mark, data)
+
+
+def _only_entry(source: Source, plural: str, mark: Mark, node: Node) -> MapNode | None:
+    """Give the one pointer to data that `inputs` or `outputs` holds, or note what is wrong."""
+    if not isinstance(node, MapNode):
+        source.problems.append(type_problem(mark, plural, "a mapping of names to data", node))
+        return None
+    if len(node.items) != 1:
+        sentence = f"has {len(node.items)} entries: a model deployment takes exactly one"
+        source.problems.append(Problem(mark, plural, sentence))
+        return None
+    [(name, data)] = node.items.items()
+    named = f"{plural}.{name}"
+    if not isinstance(data, MapNode):
+        expected = "a mapping with type and path"
+        source.problems.append(type_problem(node.keys[name], named, expected, data))
+        return None
+    if "default" in data.items:
+        why = "literal inputs belong to pipelines, which are not supported yet; give a path"
+        source.problems.append(refused(data.keys["default"], f"{named}.default", why))
+        return None
+    return data
 
 
 def _resolve(source: Source) -> None:

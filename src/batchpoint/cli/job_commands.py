@@ -89,7 +89,7 @@ def stream_job(
 ) -> None:
     """Watch a job until it has ended; the exit code is the job's."""
     from batchpoint.cli.client_connection import connected, given_name
-    from batchpoint.cli.job_watch import watch_to_end
+    from batchpoint.cli.job_following import watch_to_end
 
     with connected() as client:
         watch_to_end(client.job(given_name(name_argument, name, "job")), form=form, query=query)

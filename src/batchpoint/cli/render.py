@@ -70,7 +70,9 @@ def formatted(data: object, form: OutputForm) -> str:
     if form == OutputForm.YAML:
         import yaml
 
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        # PyYAML folds these line ends wrongly unless they are written as escapes.
+        plain = not any(char in json.dumps(data, ensure_ascii=False) for char in "\x85\u2028\u2029")
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=plain)
     return _tsv(data) if form == OutputForm.TSV else _any_table(data, terminal_width())
 
 
@@ -122,7 +124,7 @@ def _any_table(data: object, width: int) -> str:
         else [_cell(item)]
         for item in items
     ]
-    columns = max(len(row) for row in rows)
+    columns = max(1, *(len(row) for row in rows))
     headers = [f"column{index + 1}" for index in range(columns)] if columns > 1 else ["value"]
     return table(headers, [row + [""] * (columns - len(row)) for row in rows], width)
 

@@ -177,7 +177,7 @@ def invoke_command(
     from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.error_report import warn
     from batchpoint.cli.invocation_file import load_invocation
-    from batchpoint.cli.job_watch import watch_to_end
+    from batchpoint.cli.job_following import watch_to_end
 
     endpoint = given_name(name_argument, name, "endpoint")
     loaded = load_invocation(
