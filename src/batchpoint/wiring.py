@@ -117,6 +117,8 @@ def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
         runtime_dir=runtime_dir(home),
         exit_when_idle=exit_when_idle,
         idle_exit_seconds=settings.supervisor.idle_seconds,
+        runners_max=max(4, os.cpu_count() or 1),
+        idle_nodes_max=max(4, os.cpu_count() or 1),
     )
 
     async def supervise() -> None:

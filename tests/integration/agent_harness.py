@@ -117,6 +117,8 @@ class Tiny:
     variables: dict[str, str] = field(default_factory=dict)
     code_hash: str = "code"
     contents: list[str] | None = None
+    mlflow_model: Path | None = None
+    suffix: str = ".txt"
     slices: list[Slice] | None = None
 
     def __post_init__(self) -> None:
@@ -126,15 +128,16 @@ class Tiny:
         code = self.root / f"code-{self.code_hash}"
         code.mkdir(exist_ok=True)
         (code / "score.py").write_text(self.script)
-        model = self.root / "model.bin"
-        model.write_text("weights")
+        model = self.mlflow_model or self.root / "model.bin"
+        if not self.mlflow_model:
+            model.write_text("weights")
         data = self.root / "data"
         data.mkdir(exist_ok=True)
         contents = self.contents or [f"content {i}\n" for i in range(self.files)]
         if self.slices is None:
             self.slices = []
             for number, text in enumerate(contents):
-                path = data / f"f{number:05d}.txt"
+                path = data / f"f{number:05d}{self.suffix}"
                 path.write_text(text)
                 self.slices.append(
                     Slice(number, f"file://{path}", path.name, len(text.encode()), "etag")
@@ -145,9 +148,15 @@ class Tiny:
             endpoint_name="end-point",
             deployment_name="deploy",
             model=ResolvedModel(
-                name="m", version="1", type="custom_model", path=str(model), hash="m1"
+                name="m",
+                version="1",
+                type="mlflow_model" if self.mlflow_model else "custom_model",
+                path=str(model),
+                hash="m1",
             ),
-            code=ResolvedCode(path=str(code), scoring_script="score.py", hash=self.code_hash),
+            code=None
+            if self.mlflow_model
+            else ResolvedCode(path=str(code), scoring_script="score.py", hash=self.code_hash),
             environment=ResolvedEnvironment(
                 name="e", version="1", hash="e1", python=sys.executable
             ),

@@ -1,10 +1,11 @@
-"""A whole batchpoint of the tests' own: one home, its client, and nothing left behind in the end."""
+"""A whole batchpoint of the tests' own: a home, its client, and nothing left in the end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -36,11 +37,10 @@ class Place:
         """Where a job keeps its state."""
         return job_folder(self.home, job.name)
 
-    def deploy_script(self, folder: Path, name: str, script: str, **settings: object) -> None:
+    def deploy_script(self, folder: Path, name: str, script: str, **settings: Any) -> None:
         """Deploy a scoring script, with a model that is one file."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.txt").write_text("a model")
-        (folder / "score.py").write_text(script)
         code = folder / "code"
         code.mkdir(exist_ok=True)
         (code / "score.py").write_text(script)

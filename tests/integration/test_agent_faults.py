@@ -464,8 +464,9 @@ async def test_daemons_of_user_code_end_with_the_agent(agent: AgentProcess, tmp_
 import os, subprocess, sys
 def init(): pass
 def run(batch):
-    code = "import os, subprocess, sys; p = subprocess.Popen([sys.executable, '-c', "
-    code += "'import time; time.sleep(600)'], start_new_session=True, stdout=-3, stderr=-3); print(p.pid)"
+    code = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', "
+    code += "'import time; time.sleep(600)'], start_new_session=True, stdout=-3, stderr=-3); "
+    code += "print(p.pid)"
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     open({str(tmp_path / "daemon")!r}, "w").write(made.stdout)
     return list(batch)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batchpoint.client.client import OverrideFields
 from batchpoint.domain.job import JobState
 from sim import oracle
 from tests.integration.conftest import Place
@@ -75,14 +76,10 @@ def test_a_random_job_comes_to_what_the_oracle_says(
     size = chance.randint(1, 8)
     threshold = chance.choice([None, -1, 3, 100])
     expected = oracle.expect(items, oracle.Settings(size, threshold))
-    handle = place.client.invoke(
-        "random",
-        tmp_path,
-        mini_batch_size=size,
-        timeout=1,
-        **({} if threshold is None else {"error_threshold": threshold}),
-    )
-    job = handle.wait(check=False)
+    overrides: OverrideFields = {"mini_batch_size": size, "timeout": 1}
+    if threshold is not None:
+        overrides["error_threshold"] = threshold
+    job = place.client.invoke("random", tmp_path, **overrides).wait(check=False)
     if job.status.state == JobState.FAILED and expected.systemic_possible:
         assert job.status.error is not None
         assert job.status.error.code in ("systemic_failure", expected.code)

@@ -28,7 +28,7 @@ class LeaseRequest:
 
 @dataclass(slots=True)
 class PooledNode:
-    """An agent process and the unix socket it listens on."""
+    """An agent process and the unix socket it listens on; without affinity nothing is loaded."""
 
     id: str
     compute: str
@@ -44,9 +44,19 @@ class NodePool:
     """All nodes of this machine, by compute; used on the supervisor's event loop only."""
 
     def __init__(
-        self, zygote: Zygote, runtime_dir: Path, on_change: Callable[[], None] | None = None
+        self,
+        zygote: Zygote,
+        runtime_dir: Path,
+        *,
+        idle_max: int,
+        on_change: Callable[[], None] | None = None,
     ) -> None:
-        """Create an empty pool; agents' sockets go into `runtime_dir`."""
+        """Create an empty pool; agents' sockets go into `runtime_dir`.
+
+        At most `idle_max` nodes are kept warm, whatever the idle times of their computes: each
+        holds a model in memory.
+        """
+        self._idle_max = idle_max
         self._zygote = zygote
         self._runtime_dir = runtime_dir
         self._nodes: dict[str, PooledNode] = {}
@@ -73,7 +83,7 @@ class NodePool:
         """
         while True:
             idle = [n for n in self._of(request.compute) if n.job is None]
-            fitting = [n for n in idle if n.affinity == request.affinity]
+            fitting = [n for n in idle if n.affinity in (request.affinity, "")]
             if fitting:
                 return self._take(fitting[0], request)
             running = len(self._of(request.compute)) + self._starting.get(request.compute, 0)
@@ -101,6 +111,9 @@ class NodePool:
         loop = asyncio.get_running_loop()
         node.idle_since = loop.time()
         node.expiry = loop.call_later(idle_seconds, self.end, node)
+        idle = [each for each in self._nodes.values() if each.idle_since is not None]
+        if len(idle) > self._idle_max:
+            self.end(min(idle, key=lambda each: each.idle_since or 0.0))
         self._changed(node.compute)
 
     def end(self, node: PooledNode) -> None:

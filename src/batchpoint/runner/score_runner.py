@@ -153,7 +153,7 @@ class ScoreRunner:
             elif isinstance(event, m.NodeLost):
                 self._display.lost(event.node)
                 self._log(f"node {event.node} was lost: {event.cause}")
-            elif isinstance(event, m.WorkerFailed):
+            else:
                 self._log(f"a worker on {event.node} failed to start: {event.error.message}")
             self._inbox.put_nowait(event)
 

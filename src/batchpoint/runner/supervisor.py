@@ -30,14 +30,18 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SupervisorOptions:
-    """How a supervisor behaves: where it lives, and when it ends by itself."""
+    """How a supervisor behaves: where it lives, and when it ends by itself.
+
+    `runners_max` jobs run at a time and `idle_nodes_max` nodes stay warm; further jobs are queued.
+    """
 
     home: Path
     runtime_dir: Path
     exit_when_idle: bool
     poll_seconds: float = 0.5
     idle_exit_seconds: float = 2.0
-    runners_max: int = 32
+    runners_max: int = 4
+    idle_nodes_max: int = 4
     runner_crashes_max: int = 10
 
 
@@ -78,7 +82,12 @@ class Supervisor:
         self._end = asyncio.Event()
         self._connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._nodes = NodePool(zygote, options.runtime_dir, on_change=self._wake.set)
+        self._nodes = NodePool(
+            zygote,
+            options.runtime_dir,
+            idle_max=options.idle_nodes_max,
+            on_change=self._wake.set,
+        )
 
     async def run(self) -> None:
         """Adopt and supervise until told to end, or until idle when so configured."""
