@@ -64,6 +64,10 @@ format: setup ## Repair what ruff can repair
 bench: setup ## Print our speed next to the hand-written limit
 	$(PY) -m bench
 
+.PHONY: docs
+docs: setup ## Write the list of modules into docs/architecture.md
+	$(PY) docs/module_list.py
+
 .PHONY: lock
 lock: .venv/.bootstrapped ## Pin every dependency anew (U=--upgrade for the newest)
 	@$(UV_SITE) env -u UV_FIND_LINKS $(UV) pip compile --quiet --no-config --universal --generate-hashes --python-version 3.11 \

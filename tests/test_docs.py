@@ -1,5 +1,7 @@
 """Documentation and code tell the same story: each test compares one page with the code."""
 
+import sys
+from importlib import import_module
 from pathlib import Path
 
 from batchpoint.api.problems import status_of
@@ -34,3 +36,13 @@ def test_the_table_of_families_tells_their_status() -> None:
     for family in {type_ for type_ in CODES.values() if type_.__name__ != "BatchpointError"}:
         row = next(line for line in text.splitlines() if line.startswith(f"| `{family.__name__}`"))
         assert f"| {status_of(family.code)}" in row, row
+
+
+def test_the_list_of_modules_is_what_their_docstrings_say() -> None:
+    sys.path.insert(0, str(DOCS))
+    try:
+        module_list = import_module("module_list")
+    finally:
+        del sys.path[0]
+    page = module_list.PAGE.read_text("utf-8")
+    assert page == module_list.page_with(module_list.module_list()), "run `make docs`"
