@@ -1,0 +1,1 @@
+"""Speed of batchpoint next to a hand-written program and to what people write themselves."""
