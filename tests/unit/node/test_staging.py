@@ -1,0 +1,123 @@
+"""Tasks as workers are told them: local paths, rows, and slice files."""
+
+from pathlib import Path
+
+import pytest
+
+from batchpoint.core.messages import Assignment
+from batchpoint.domain.errors import Invalid, Unavailable
+from batchpoint.domain.minibatch import MiniBatch, Slice, Task
+from batchpoint.formats.layout import JobFolder
+from batchpoint.formats.manifest import write_segment
+from batchpoint.node.staging import Staging, Ticket, local_path
+
+
+def slices(count: int) -> list[Slice]:
+    return [Slice(i, f"/data/f{i}", f"f{i}", 1, "e") for i in range(count)]
+
+
+def staging(tmp_path: Path, *, script: bool) -> Staging:
+    folder = JobFolder(tmp_path / "job")
+    folder.make()
+    write_segment(folder.segment(0), slices(10), [0, 4], 0)
+    return Staging(folder, tmp_path / "scratch", script=script)
+
+
+def ticket(*parts: Slice, task: Task | None = None) -> Ticket:
+    given = Assignment(task or Task(0, 0, len(parts)), 1, 60.0)
+    return Ticket(7, MiniBatch(0, 0, 0, len(parts)), given, list(parts))
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("/a/b c%20#?", "/a/b c%20#?"),
+        ("file:///a/b", "/a/b"),
+        ("file:///a/b%20c%25", "/a/b c%"),
+        ("file:///a/b?c#d", "/a/b?c#d"),
+        ("file://localhost/a%41", "/aA"),
+    ],
+)
+def test_local_paths(uri: str, path: str) -> None:
+    assert local_path(uri) == path
+
+
+def test_inputs_that_are_elsewhere_are_refused() -> None:
+    with pytest.raises(Invalid, match="s3://bucket/key is not on this machine"):
+        local_path("s3://bucket/key")
+
+
+def test_a_task_covers_the_slices_of_its_mini_batch(tmp_path: Path) -> None:
+    place = staging(tmp_path, script=True)
+    second = MiniBatch(1, 0, 4, 10)
+    found = place.slices(second, Assignment(Task(1, 2, 4), 1, 60.0))
+    assert [one.item for one in found] == [6, 7]
+    with pytest.raises(IndexError):
+        place.slices(second, Assignment(Task(1, 2, 7), 1, 60.0))
+    with pytest.raises(Unavailable, match="segment-000003"):
+        place.slices(MiniBatch(9, 3, 0, 1), Assignment(Task(9, 0, 1), 1, 60.0))
+
+
+def test_what_the_worker_is_told(tmp_path: Path) -> None:
+    place = staging(tmp_path, script=False)
+    one = ticket(
+        Slice(3, "/data/big.csv", "big.csv", 99, "e", "bytes", 5, 50, 2),
+        task=Task(0, 0, 1, 4, -1),
+    )
+    assert place.at_hand(one)
+    assert one.order() == {
+        "id": 7,
+        "items": [
+            {
+                "path": "/data/big.csv",
+                "name": "big.csv",
+                "item": 3,
+                "unit": "bytes",
+                "start": 5,
+                "stop": 50,
+                "row": 2,
+                "size": 99,
+            }
+        ],
+        "rows": [4, -1],
+        "harvest": "",
+    }
+    whole = ticket(*slices(2))
+    place.at_hand(whole)
+    assert whole.order()["rows"] is None
+    assert whole.items == (0, 1)
+
+
+def test_a_script_gets_a_slice_as_a_file_of_its_own(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(b'\xef\xbb\xbf"h\n1",h2\r\n1,2\r\n3,4\r\n')
+    place = staging(tmp_path, script=True)
+    one = ticket(Slice(0, f"file://{source}", "a.csv", 30, "e", "bytes", 18, 23, 1))
+    assert not place.at_hand(one)
+    place.make(one)
+    [path] = one.paths
+    assert Path(path).name == "a-000000000018.csv"
+    assert Path(path).read_bytes() == b'\xef\xbb\xbf"h\n1",h2\r\n3,4\r\n'
+    assert one.order()["items"][0]["unit"] == ""
+    one.forget_staged()
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_json_lines_have_no_header(tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_bytes(b'{"a":1}\n{"a":2}\n')
+    place = staging(tmp_path, script=True)
+    one = ticket(Slice(0, str(source), "a.jsonl", 16, "e", "bytes", 8, 16, 1))
+    place.make(one)
+    assert Path(one.paths[0]).read_bytes() == b'{"a":2}\n'
+
+
+def test_a_file_that_shrank_or_went_is_unreadable(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    place = staging(tmp_path, script=True)
+    one = ticket(Slice(0, str(source), "a.csv", 30, "e", "bytes", 2, 23, 1))
+    with pytest.raises(Invalid, match=r"a\.csv is gone"):
+        place.make(one)
+    source.write_text("h\n1\n")
+    with pytest.raises(Invalid, match="shorter"):
+        place.make(one)
