@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,17 +36,34 @@ def environment_builder(settings: Settings) -> EnvironmentBuilder:
     return EnvironmentBuilder(settings.home, tables, os.environ, lambda _: None)
 
 
-def embedded_app(settings: Settings | None = None) -> FastAPI:
-    """Make the app that SDK and CLI call in process when no server is configured."""
-    return _app(settings or Settings.load(os.environ), embedded=True, public_url=None)
+def embedded_app(
+    settings: Settings | None = None, log: Callable[[str], None] | None = None
+) -> FastAPI:
+    """Make the app that SDK and CLI call in process when no server is configured.
+
+    `log` takes a line at a time of what creating something does (environments being built).
+    """
+    return _app(settings or Settings.load(os.environ), log or _log_line, embedded=True)
 
 
 def server_app(settings: Settings, public_url: str | None) -> FastAPI:
     """Make the app that `batchpoint serve` runs; `public_url` is what callers use."""
-    return _app(settings, embedded=False, public_url=public_url)
+    return _app(settings, _log_line, embedded=False, public_url=public_url)
 
 
-def _app(settings: Settings, *, embedded: bool, public_url: str | None) -> FastAPI:
+def _log_line(line: str) -> None:
+    import structlog
+
+    structlog.get_logger("batchpoint.control").info(line)
+
+
+def _app(
+    settings: Settings,
+    log: Callable[[str], None],
+    *,
+    embedded: bool,
+    public_url: str | None = None,
+) -> FastAPI:
     from importlib.metadata import version
 
     from batchpoint.api.app import create_app
@@ -76,7 +94,7 @@ def _app(settings: Settings, *, embedded: bool, public_url: str | None) -> FastA
             clock=clock,
             home=home,
             version=version("batchpoint"),
-            log=lambda _: None,
+            log=log,
             public_url=public_url,
             embedded=embedded,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -11,6 +12,12 @@ from batchpoint.domain.errors import BatchpointError, Invalid
 
 if TYPE_CHECKING:  # httpx is slow to import, and `--help` does without
     from batchpoint.client.client import Client
+
+
+def _tell(line: str) -> None:
+    """Show what takes its time while something is created (an environment being built)."""
+    sys.stderr.write(f"  {line}\n")
+    sys.stderr.flush()
 
 
 @contextmanager
@@ -42,7 +49,7 @@ def connected(*, will_invoke: bool = False) -> Generator[Client]:
 
         # The app runs in this process: what it has to log must not get into results on stdout.
         configure_logs(level="warning", log_format="console")
-        client = Client(app=wiring.embedded_app(settings))
+        client = Client(app=wiring.embedded_app(settings, _tell))
     with client:
         yield client
 

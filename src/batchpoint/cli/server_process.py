@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -59,6 +60,9 @@ def serve_forever(settings: Settings, *, host: str, port: int, with_supervisor: 
     try:
         if keeper is not None:
             keeper.start()
+        # The server ends on these by itself and then raises them again; there is more to end here.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda _number, _frame: None)
         server.run(sockets=[listening])
     finally:
         if keeper is not None:

@@ -47,7 +47,7 @@ def cli(
     monkeypatch.delenv("BATCHPOINT_DEBUG", raising=False)
     monkeypatch.setattr(SupervisorLink, "ensure", lambda link: plane.wakes.append(str(link.home)))
     app = plane.app()
-    monkeypatch.setattr(wiring, "embedded_app", lambda _settings: app)
+    monkeypatch.setattr(wiring, "embedded_app", lambda *_: app)
 
     def typed(*arguments: str) -> Ended:
         capsys.readouterr()

@@ -84,7 +84,7 @@ def test_a_mistake_of_ours_shows_no_traceback_unless_asked(
 ) -> None:
     from batchpoint import wiring
 
-    def broken(_settings: object) -> None:
+    def broken(*_: object) -> None:
         raise RuntimeError("oh no")
 
     monkeypatch.setattr(wiring, "embedded_app", broken)
