@@ -23,7 +23,7 @@ class ScriptScorer:
     def __init__(self) -> None:
         self._run: Optional[Callable[[List[str]], Any]] = None
         self._shutdown: Optional[Callable[[], Any]] = None
-        self._warned = False
+        self._warned: Optional[Request] = None
 
     def load(self, request: Request) -> Info:
         """Import the script and call its `init()`.
@@ -49,7 +49,7 @@ class ScriptScorer:
         value = returned.settled(self._run([item["path"] for item in items]))
         count = len(value)
         short = max(0, len(items) - count)
-        warnings = self._surplus(count, len(items)) if count > len(items) else ()
+        warnings = self._surplus(request) if count > len(items) else ()
         if request.render == rows.NONE or request.action == SUMMARY_ONLY:
             return Scored(rows=count, encoding=rows.NONE, unattributed=short, warnings=warnings)
         if request.render == rows.AZURE:
@@ -78,13 +78,14 @@ class ScriptScorer:
         if self._shutdown is not None:
             self._shutdown()
 
-    def _surplus(self, count: int, items: int) -> List[str]:
-        if self._warned:
+    def _surplus(self, request: Request) -> List[str]:
+        """Return the same sentence whichever mini-batch comes first: it is shown once per job."""
+        if self._warned is request:
             return []
-        self._warned = True
+        self._warned = request
         return [
-            "run() returned %d rows for %d files: all rows are kept, but they are not told apart "
-            "by file, and at most %d files count as scored" % (count, items, items)
+            "run() returned more rows than it was given files: all rows are kept, but they are not "
+            "told apart by file, and no more files than it was given count as scored"
         ]
 
 

@@ -235,6 +235,9 @@ class Agent:
             self._runner.send(message)
 
     def _report(self, part: str | None, results: list[TaskResult]) -> None:
+        # The job may end with this report, so what user code warned of has to be told before it.
+        while self._job is not None and (text := self._job.untold_warning()):
+            self._beat(self._job, text)
         self._send({"op": "reported", "part": part, "results": wire.results_to_json(results)})
 
     def _tell_ready(self) -> None:
@@ -254,16 +257,19 @@ class Agent:
                 continue
             job.tick(loop.time())
             if beat:
-                self._send(
-                    {
-                        "op": "heartbeat",
-                        "phase": job.phase,
-                        "workers": len(self._pool.ready),
-                        "rows": job.flow.rows,
-                        "items": job.flow.items,
-                        "warning": job.warning(),
-                    }
-                )
+                self._beat(job, job.warning())
+
+    def _beat(self, job: JobRun, warning: str) -> None:
+        self._send(
+            {
+                "op": "heartbeat",
+                "phase": job.phase,
+                "workers": len(self._pool.ready),
+                "rows": job.flow.rows,
+                "items": job.flow.items,
+                "warning": warning,
+            }
+        )
 
     def _go(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)

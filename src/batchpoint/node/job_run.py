@@ -93,8 +93,10 @@ class JobRun:
 
     def warning(self) -> str:
         """The sentence to show now, or empty; user code's warnings are told once each."""
-        if self.flow.warning:
-            return self.flow.warning
+        return self.flow.warning or self.untold_warning()
+
+    def untold_warning(self) -> str:
+        """A warning of user code that was not told yet, or empty."""
         return self._untold.popleft() if self._untold else ""
 
     def _warn(self, text: str) -> None:

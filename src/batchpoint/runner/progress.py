@@ -12,6 +12,9 @@ from batchpoint.domain.job import Progress
 from batchpoint.domain.minibatch import Task
 from batchpoint.node.wire import Heartbeat
 
+# Begins of a node's warnings that are true only while it sends them (`PartFlow.warning`).
+_PASSING = ("disk full: ", "storage: ")
+_WARNINGS_MAX = 100
 _PHASES = ("queued", "environment", "model", "scoring", "writing", "done")
 
 
@@ -51,6 +54,11 @@ def unpack(checkpoints: Iterable[bytes]) -> Iterator[Record]:
             )
 
 
+def passes(warning: str) -> bool:
+    """Tell whether a warning is about a trouble that may be over by now."""
+    return warning.startswith(_PASSING)
+
+
 class Display:
     """Folds heartbeats and counts into the progress that people see; nothing goes backwards."""
 
@@ -58,15 +66,19 @@ class Display:
         """Begin where an earlier runner of the job stopped showing."""
         self._shown = shown
         self._beats: dict[str, Heartbeat] = {}
+        self._lasting: set[str] = set()
         self._began: tuple[float, int, int] | None = None
 
     @property
     def warnings(self) -> list[str]:
-        """Return what nodes warn of now ("disk full at ...")."""
-        return sorted({beat.warning for beat in self._beats.values() if beat.warning})
+        """Return what nodes warn of now ("disk full: ..."), and all that user code warned of."""
+        now = {beat.warning for beat in self._beats.values() if beat.warning}
+        return sorted(now | self._lasting)
 
     def heard(self, beat: Heartbeat) -> None:
         """Take in a node's heartbeat."""
+        if beat.warning and not passes(beat.warning) and len(self._lasting) < _WARNINGS_MAX:
+            self._lasting.add(beat.warning)
         self._beats[beat.node] = beat
 
     def reported(self, node: str) -> None:

@@ -65,6 +65,7 @@ class ScoreRunner:
         self._finish: m.Finish | None = None
         self._failure: ErrorInfo | None = None
         self._cancel_seen = False
+        self._trouble = ""  # why results cannot be published now
         self._lease_lost: Unavailable | None = None
         self._verdicts: VerdictWriter | None = None
         self._committing = asyncio.Lock()
@@ -308,7 +309,8 @@ class ScoreRunner:
         )
 
     def _warnings(self) -> list[str]:
-        return [w for w in self._status.warnings if not w.startswith("disk full")]
+        lasting = [w for w in self._status.warnings if not progress.passes(w)]
+        return [*lasting, self._trouble] if self._trouble else lasting
 
     # --- the end ------------------------------------------------------------------------------
 
@@ -343,6 +345,7 @@ class ScoreRunner:
             await self._commit()
             try:
                 output = await self._assemble()
+                self._trouble = ""
                 break
             except BatchpointError as error:
                 if not error.retryable:
@@ -350,13 +353,14 @@ class ScoreRunner:
                     self._log(f"failed ({error.code}): {error.message}")
                     return await self._close(JobState.FAILED, self._failure)
                 self._log(f"cannot publish now, trying again: {error.message}")
-                self._status = self._status.model_copy(update={"warnings": [str(error)]})
+                self._trouble = f"storage: {error.message}"
             await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
             attempt += 1
         self._log(f"results are complete at {output.output_dir}")
         self._status = self._status.model_copy(
             update={
                 "output_uri": self._spec.output.uri,
+                "warnings": self._warnings(),
                 "progress": self._status.progress.model_copy(
                     update={"phase": "done", "eta_seconds": None}
                 ),
