@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Generator
@@ -50,6 +51,7 @@ def connected(*, will_invoke: bool = False) -> Generator[Client]:
         # The app runs in this process: what it has to log must not get into results on stdout.
         configure_logs(level="warning", log_format="console")
         client = Client(app=wiring.embedded_app(settings, _tell))
+    gc.enable()  # all is imported (see main.py), and waiting for a job may take days
     with client:
         yield client
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Annotated
@@ -36,6 +37,7 @@ def serve_command(
 
     Clients find it by `BATCHPOINT_URL`. Jobs that were running go on when it starts again.
     """
+    gc.enable()  # see main.py
     from batchpoint.cli.server_process import serve_forever
     from batchpoint.settings import Settings
     from batchpoint.telemetry import configure_logs
@@ -70,6 +72,7 @@ def supervisor_command(
     A second one for the same BATCHPOINT_HOME ends at once. Commands start one by themselves when
     they need it.
     """
+    gc.enable()  # see main.py
     from batchpoint import wiring
     from batchpoint.settings import Settings
     from batchpoint.telemetry import configure_logs
