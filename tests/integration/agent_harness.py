@@ -71,6 +71,10 @@ class AgentProcess:
         """Process ids of everything that runs below the agent."""
         return [pid for pid in descendants(self.process.pid) if alive(pid)]
 
+    def descriptors(self) -> int:
+        """How many file descriptors the agent has open."""
+        return psutil.Process(self.process.pid).num_fds()
+
     def cut_lifeline(self) -> None:
         if self.lifeline >= 0:
             os.close(self.lifeline)

@@ -112,6 +112,31 @@ async def test_an_exception_is_a_failed_attempt_with_its_place(
     assert second.error.type == "SystemExit"
 
 
+async def test_a_worker_that_breaks_its_pipe_is_stopped_and_charged(
+    agent: AgentProcess, tmp_path: Path
+) -> None:
+    script = """
+import os
+def init(): pass
+def run(batch):
+    if open(batch[0]).read() == "vandal":
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                if "pipe" in os.readlink("/proc/self/fd/" + fd) and int(fd) > 2:
+                    os.write(int(fd), b"\\xff" * 64)
+            except OSError:
+                pass
+        while True: pass
+    return list(batch)
+"""
+    job = Tiny(tmp_path, script, per_batch=1, contents=["ok", "ok", "vandal", "ok", "ok"])
+    heard = await run(agent, job)
+    scored_once(heard, {2}, 5)
+    [charged] = heard.of("crashed")
+    assert charged.error is not None
+    assert "what it sends is not understood" in charged.error.message
+
+
 async def test_a_task_that_hangs_is_killed_and_its_neighbours_are_not_charged(
     agent: AgentProcess, tmp_path: Path
 ) -> None:
@@ -229,6 +254,8 @@ def run(batch):
             kill(int(victim))
 
     async with served(agent, job) as connection:
+        await listen(connection, lambda h: any(beat.workers == 2 for beat in h.heartbeats))
+        descriptors = agent.descriptors()
         connection.assign(job.work())
         killing = asyncio.create_task(kill_workers())
         while len(heard.of("scored")) < count:
@@ -238,6 +265,8 @@ def run(batch):
             connection.assign(job.work(lost))
         killing.cancel()
         await asyncio.gather(killing, return_exceptions=True)
+        await listen(connection, lambda h: any(beat.workers == 2 for beat in h.heartbeats))
+        assert agent.descriptors() <= descriptors + 4, "one log per slot, one part, one segment"
     assert len(killed) >= 10
     assert sorted(result.task.mini_batch for result in heard.of("scored")) == list(range(count))
     rows = rows_of(job, heard)

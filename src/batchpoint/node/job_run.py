@@ -38,7 +38,8 @@ Report = Callable[[str | None, list[TaskResult]], None]
 _STACK_SECONDS = 0.15
 _IDLE_DEATHS_MAX = 3
 _SILENT_SECONDS = 600.0
-_DISK_LOW_BYTES = 1 << 20
+# User code that finds no room deletes what it wrote; with so little room left it was the disk.
+_DISK_LOW_BYTES = 64 << 20
 _STAGING_THREADS = 2
 _WARNINGS_MAX = 100
 
@@ -316,8 +317,7 @@ class JobRun:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.flow.close()
-        await self._loop.run_in_executor(self._threads, self._clean)
-        self._threads.shutdown(wait=False)
+        await asyncio.to_thread(self._clean)
 
     def _stop(self, number: signal.Signals, *, loading: bool = True) -> None:
         self._stopped = True
@@ -338,6 +338,7 @@ class JobRun:
             await self._all_ended.wait()
 
     def _clean(self) -> None:
+        self._threads.shutdown()  # a slice file that is being written would come back otherwise
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     # --- results --------------------------------------------------------------------------------

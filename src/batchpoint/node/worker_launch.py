@@ -137,6 +137,7 @@ class Launch:
             "render": render_of(order.spec.settings),
             "action": order.spec.settings.output_action,
             "output_dir": str(output_dir),
+            "coalesce": order.spec.settings.coalesce_files,
         }
 
     def _for_worker(self, order: NodeOrder, output_dir: Path) -> dict[str, str]:

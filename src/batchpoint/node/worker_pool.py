@@ -23,7 +23,7 @@ from batchpoint.node.worker_process import AgentEnds, WorkerProcess, make_pipes
 
 _BACKOFF_FIRST_SECONDS = 0.1
 _BACKOFF_SECONDS_MAX = 5.0
-_SHUTDOWN_SECONDS = 5.0
+_SHUTDOWN_SECONDS = 3.0
 # Loads killed from outside this often in a row are told as failed loads.
 _LOST_LOADS_MAX = 10
 
@@ -342,6 +342,8 @@ class WorkerPool:
         if slot is None:
             return
         end = explain(worker.status, out_of_memory=self._killed_for_memory(worker))
+        if worker.fault:
+            end = WorkerEnd("crashed", f"the worker was stopped: {worker.fault}", "protocol broken")
         if slot is self._parent:
             self._parent_ended(end)
         elif slot.state == "ready":

@@ -124,7 +124,7 @@ def _page_file() -> int:
 class WorkerProcess:
     """A started worker. `status` is its exit code or negative signal once it has ended.
 
-    `expendable`: nobody asks how it ended.
+    `expendable`: nobody asks how it ended. `fault`: why we had to end it ourselves, or empty.
     """
 
     def __init__(
@@ -143,6 +143,7 @@ class WorkerProcess:
         self.status: int | None = None
         self.ended = False
         self.expendable = False
+        self.fault = ""
         self.page = ends.page
         self.control = control
         self._ends = ends
@@ -287,8 +288,12 @@ class WorkerProcess:
     def _hear(self, data: bytes) -> None:
         try:
             messages = self._messages.feed(data)
-        except (protocol.ProtocolError, OSError) as error:
-            # User code got hold of the pipe, or the body found no room: this worker is lost.
+        except protocol.ProtocolError as error:  # user code got hold of the pipe
+            self.fault = f"what it sends is not understood ({error})"
+            self._loop.remove_reader(self._ends.reports)
+            self.kill()
+            return
+        except OSError as error:  # the body of a result found no room
             if self._log.log is not None:
                 self._log.log.write(f"[batchpoint stops this worker: {error}]\n".encode())
             self._loop.remove_reader(self._ends.reports)
