@@ -21,7 +21,7 @@ from batchpoint.runner.plan_book import PlanBook
 
 _ITEMS_PER_STEP = 4_000
 _SPLITTABLE_TEXT = (".csv", ".jsonl", ".ndjson")
-_SPLITTABLE_TABLES = (".parquet", ".pqt")
+_SPLITTABLE_TABLES = (".parquet", ".parq", ".pqt")
 
 
 class Planner:
@@ -41,6 +41,7 @@ class Planner:
         self._log = log
         self._inputs = hashlib.sha256()
         self._last_item = -1
+        self._last_hashed = -1
         self.book = PlanBook()
         self.totals: manifest.PlanTotals | None = None
         self.items_listed = 0
@@ -112,11 +113,10 @@ class Planner:
 
     def _write(self, segment: Segment) -> None:
         for each in segment.slices:
-            self._inputs.update(
-                f"{each.uri}\0{each.size}\0{each.etag}\0{each.unit}{each.start}-{each.stop}\n".encode(
-                    "utf-8", "surrogateescape"
-                )
-            )
+            if each.item != self._last_hashed:  # how a file is cut depends on the workers
+                self._last_hashed = each.item
+                line = f"{each.uri}\0{each.size}\0{each.etag}\n"
+                self._inputs.update(line.encode("utf-8", "surrogateescape"))
         path = self._folder.segment(self.book.segments)
         if not path.exists():
             manifest.write_segment(path, segment.slices, segment.cuts, segment.first_mini_batch)

@@ -26,6 +26,7 @@ from batchpoint.ledger.ledger import Ledger
 from batchpoint.runner.tidying import tidy, tidy_all
 
 _log = structlog.get_logger(__name__)
+_TIDY_EVERY_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +101,15 @@ class Supervisor:
         path = self._options.runtime_dir / "supervisor.sock"
         path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, str(path))
-        self._go(self._tidy_all())
+        self._go(self._tidy_regularly())
         _log.info("supervisor ready", home=str(self._options.home), pid=os.getpid())
         try:
             await self._adopt_until_end()
         finally:
             server.close()
             path.unlink(missing_ok=True)
+            for task in self._tasks:
+                task.cancel()
             for child in self._runners.values():
                 child.kill()
             await self._nodes.close()
@@ -194,14 +197,16 @@ class Supervisor:
             return
         await asyncio.to_thread(self._ledger.release, job, epoch)
 
-    async def _tidy_all(self) -> None:
-        """Tidy up after jobs whose supervisor died before it could, and after old failed ones."""
-        try:
-            await asyncio.to_thread(
-                tidy_all, self._options.home, self._ledger.get_job, self._clock.now()
-            )
-        except (OSError, BatchpointError) as error:
-            _log.warning("cannot tidy up now", error=str(error))
+    async def _tidy_regularly(self) -> None:
+        """Tidy up after jobs whose supervisor died before it could, and what has grown old."""
+        while True:
+            try:
+                await asyncio.to_thread(
+                    tidy_all, self._options.home, self._ledger.get_job, self._clock.now()
+                )
+            except (OSError, BatchpointError) as error:
+                _log.warning("cannot tidy up now", error=str(error))
+            await asyncio.sleep(_TIDY_EVERY_SECONDS)
 
     def _given_up(self, status: JobStatus, crashes: int, exit_status: int) -> JobStatus:
         error = ErrorInfo(

@@ -12,6 +12,7 @@ from batchpoint.domain.errors import NotFound
 from batchpoint.domain.job import TERMINAL_STATES, Job, JobState
 from batchpoint.formats.durable import TEMPORARY_SUFFIX
 from batchpoint.formats.layout import JobFolder, job_folder
+from batchpoint.storage.tree_store import TreeStore
 
 
 def tidy(job: Job, folder: JobFolder, now: datetime) -> None:
@@ -34,7 +35,8 @@ def tidy(job: Job, folder: JobFolder, now: datetime) -> None:
 
 
 def tidy_all(home: Path, get_job: Callable[[str], Job], now: datetime) -> None:
-    """Tidy up after every ended job of a home that still has something to delete; blocking."""
+    """Tidy up after every ended job of a home, and uploads that nobody finished; blocking."""
+    TreeStore(home / "store").sweep((now - timedelta(days=1)).timestamp())
     for folder in _untidy(home):
         try:
             job = get_job(folder.root.name)
