@@ -1,6 +1,7 @@
 """A model in MLflow format scored with no code: tabular items in, a prediction for each row out.
 
-All items of a task are predicted in one call, and every row keeps its file and its row number.
+All items of a task are predicted in one call, unless the job wants one for each; every row keeps
+its file and its row number.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ class MlflowScorer:
                 batches, bad = _narrowed(batches, bad, task["rows"], items[0].get("row") or 0)
         isolation = Isolation(self._model.predict)
         for batch in batches:
-            isolation.score(batch)
+            edges = [0, len(batch)] if request.coalesce else batch.edges()
+            for start, stop in zip(edges, edges[1:]):
+                isolation.score(batch if len(edges) == 2 else batch.part(start, stop))
         if not task.get(
             "rows"
         ):  # rows of an item are told apart here, whatever they have in common
@@ -139,11 +142,9 @@ def _ordered(parts: Sequence[Part]) -> List[Part]:
 
 def _by_item(parts: Sequence[Part]) -> List[Part]:
     """Cut parts into items, where files of two formats alternate in one task."""
-    np: Any = importlib.import_module("numpy")
     pieces: List[Part] = []
     for batch, table in parts:
-        begins = np.flatnonzero(batch.place[1:] != batch.place[:-1]) + 1
-        edges = [0, *begins.tolist(), len(batch)]
+        edges = batch.edges()
         for start, stop in zip(edges, edges[1:]):
             columns = [Column(c.name, c.cells[start:stop]) for c in table.columns]
             pieces.append(Part(batch.part(start, stop), Table(columns, stop - start)))

@@ -22,12 +22,14 @@ How a worker is started
 
 Agent -> worker
     load      {mode: "script"|"mlflow", model_path, code_dir, scoring_script, logging_level,
-              output_dir, harvest, render, action, threads, environment: {..}}
+              output_dir, harvest, render, action, threads, environment: {..}, coalesce}
               Once per process. `output_dir` is the worker's own folder and is emptied. `harvest`
               takes what `init()` writes. `model_path`: the file or folder that is the single child
               of AZUREML_MODEL_DIR. `render`: "csv" | "jsonl" | "arrow" | "azure" | "none".
-    job       {environment: {..}, render, action, output_dir}: before the first run of another job
-              on the same loaded model. No answer; wrong values show in the results.
+              `coalesce` (true when absent): a model without code may get the rows of several
+              items in one call.
+    job       {environment: {..}, render, action, output_dir, coalesce}: before the first run of
+              another job on the same loaded model. No answer; wrong values show in the results.
     run       {tasks: [{id, items: [{path, name, item, unit, start, stop, row, size}], rows: [a, b]
               or null, harvest: dir or ""}]}: run them one after the other. `path` is local and
               absolute; `rows` narrows a lone item to those of its rows (-1 = to the end). `harvest`

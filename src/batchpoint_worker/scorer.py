@@ -27,6 +27,7 @@ class Request(NamedTuple):
     action: str
     threads: int
     environment: Dict[str, str]
+    coalesce: bool = True
 
     @classmethod
     def from_header(cls, header: Header) -> Request:
@@ -43,11 +44,12 @@ class Request(NamedTuple):
             action=header.get("action") or "append_row",
             threads=int(header.get("threads") or 0),
             environment=header.get("environment") or {},
+            coalesce=header.get("coalesce", True),
         )
 
     def for_job(self, header: Header) -> Request:
         """Return the request with what a `job` message changes."""
-        names = ("environment", "render", "action", "output_dir")
+        names = ("environment", "render", "action", "output_dir", "coalesce")
         return self._replace(**{n: header[n] for n in names if n in header})
 
 

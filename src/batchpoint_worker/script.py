@@ -16,6 +16,11 @@ from batchpoint_worker.surroundings import script_path
 
 SUMMARY_ONLY = "summary_only"
 
+_SURPLUS = (
+    "run() returned more rows than it was given files: all rows are kept, but they are not told "
+    "apart by file, and no more files than it was given count as scored"
+)
+
 
 class ScriptScorer:
     """Scores mini-batches with the functions of a user's script."""
@@ -83,10 +88,7 @@ class ScriptScorer:
         if self._warned is request:
             return []
         self._warned = request
-        return [
-            "run() returned more rows than it was given files: all rows are kept, but they are not "
-            "told apart by file, and no more files than it was given count as scored"
-        ]
+        return [_SURPLUS]
 
 
 def import_script(request: Request) -> ModuleType:

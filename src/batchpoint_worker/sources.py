@@ -55,6 +55,12 @@ class Batch:
         frame = self.frame.iloc[start:stop].reset_index(drop=True)
         return Batch(frame, self.place[start:stop], self.row[start:stop])
 
+    def edges(self) -> List[int]:
+        """Return where the rows of each item begin, and the number of rows after them."""
+        np: Any = importlib.import_module("numpy")
+        begins = np.flatnonzero(self.place[1:] != self.place[:-1]) + 1
+        return [0, *begins.tolist(), len(self)]
+
     def chosen(self, which: Any) -> Batch:
         """Return the rows that an index array or a mask chooses."""
         frame = self.frame.iloc[which].reset_index(drop=True)

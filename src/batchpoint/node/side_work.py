@@ -20,7 +20,7 @@ from batchpoint.node.wire import NodeOrder
 from batchpoint.node.worker_process import WORKER_MAIN
 from batchpoint_worker import protocol
 
-_PARQUET = (".parquet", ".pqt")
+_PARQUET = (".parquet", ".parq", ".pqt")
 _JSONL = (".jsonl", ".ndjson")
 
 
