@@ -78,12 +78,14 @@ class LocalEngine:
 
     async def abort(self) -> None:
         """Stop all user code of the job now."""
-        await asyncio.wait_for(
-            asyncio.gather(
-                *(node.abort() for node in list(self._nodes.values())), return_exceptions=True
-            ),
-            _ABORT_SECONDS_MAX,
-        )
+        stopping = [asyncio.ensure_future(node.abort()) for node in self._nodes.values()]
+        if not stopping:
+            return
+        done, stuck = await asyncio.wait(stopping, timeout=_ABORT_SECONDS_MAX)
+        for each in stuck:  # the agent itself hangs; its node ends with the lease
+            each.cancel()
+        for each in done:
+            each.exception()  # a node that is gone has stopped, too
 
     async def index(self, whole: Slice, target_bytes: int) -> list[Slice]:
         """Cut a big item on any node; another one is asked when that one is lost meanwhile."""
