@@ -48,20 +48,23 @@ class Ticket:
         return {
             "id": self.id,
             "items": [
-                {
-                    "path": path,
-                    "name": one.name,
-                    "item": one.item,
-                    "unit": "" if self.staged else one.unit,
-                    "start": one.start,
-                    "stop": one.stop,
-                    "row": one.row,
-                    "size": one.size,
-                }
+                self._place(one, path) if one.unit else _whole(one, path)
                 for one, path in zip(self.slices, self.paths, strict=True)
             ],
             "rows": [task.row_start, task.row_stop] if narrowed else None,
             "harvest": self.harvest,
+        }
+
+    def _place(self, one: Slice, path: str) -> dict[str, Any]:
+        if self.staged:
+            return _whole(one, path)
+        return {
+            **_whole(one, path),
+            "unit": one.unit,
+            "start": one.start,
+            "stop": one.stop,
+            "row": one.row,
+            "size": one.size,
         }
 
     def forget_staged(self) -> None:
@@ -69,6 +72,10 @@ class Ticket:
         if self.staged is not None:
             shutil.rmtree(self.staged, ignore_errors=True)
             self.staged = None
+
+
+def _whole(one: Slice, path: str) -> dict[str, Any]:
+    return {"path": path, "name": one.name, "item": one.item}
 
 
 class Staging:

@@ -85,6 +85,7 @@ def test_what_the_worker_is_told(tmp_path: Path) -> None:
     whole = ticket(*slices(2))
     place.at_hand(whole)
     assert whole.order()["rows"] is None
+    assert whole.order()["items"][1] == {"path": "/data/f1", "name": "f1", "item": 1}
     assert whole.items == (0, 1)
 
 
@@ -98,7 +99,7 @@ def test_a_script_gets_a_slice_as_a_file_of_its_own(tmp_path: Path) -> None:
     [path] = one.paths
     assert Path(path).name == "a-000000000018.csv"
     assert Path(path).read_bytes() == b'\xef\xbb\xbf"h\n1",h2\r\n3,4\r\n'
-    assert one.order()["items"][0]["unit"] == ""
+    assert one.order()["items"] == [{"path": path, "name": "a.csv", "item": 0}]
     one.forget_staged()
     assert not list((tmp_path / "scratch").iterdir())
 
