@@ -8,8 +8,8 @@ from typing import NamedTuple
 from batchpoint.domain import limits
 from batchpoint.domain.minibatch import Slice
 
-# Mini-batches per worker that coalescing leaves, so that workers finish at about the same time.
-_MINI_BATCHES_PER_WORKER = 4
+# Of what is left, this fraction for each worker goes into the next mini-batch (see `Cutter`).
+_SHARES_PER_WORKER = 2
 # Slices this much smaller than the target are small: for them `mini_batch_size` is a minimum.
 _SMALL_FRACTION = 10
 
@@ -37,12 +37,15 @@ class Cutter:
     Without coalescing (scripts) each mini-batch has exactly `mini_batch_size` slices; the last one
     of the input may have fewer.
 
-    With coalescing (models without code) a mini-batch is closed when it has about as many bytes as
-    make four mini-batches for each of `workers`, estimated from the first `LISTING_LOOKAHEAD_ITEMS`
-    slices and kept between `COALESCE_BYTES_MIN` and `COALESCE_BYTES_MAX`. `mini_batch_size` is then
-    a minimum for small slices only, those below a tenth of that target on average, and never takes
-    a mini-batch past `COALESCE_BYTES_MAX`: gluing bigger ones together would leave workers idle. A
-    slice of the target's size or more is a mini-batch of its own.
+    With coalescing (models without code) mini-batches shrink towards the end, so that all workers
+    finish at about the same time (guided self-scheduling, Polychronopoulos and Kuck, IEEE
+    Transactions on Computers 1987): each takes the bytes that are left, divided by twice the number
+    of `workers`, kept between `COALESCE_BYTES_MIN` and `COALESCE_BYTES_MAX`. What is left is known
+    when the listing ends within `LISTING_LOOKAHEAD_ITEMS` slices; a longer one is cut evenly, by
+    its first so many. `mini_batch_size` is then a minimum for small slices only, those below a
+    tenth of that target on average, and never takes a mini-batch past `COALESCE_BYTES_MAX`: gluing
+    bigger ones together would leave workers idle. A slice of the target's size or more is a
+    mini-batch of its own.
 
     A segment has up to `SEGMENT_SLICES_MAX` slices, or `mini_batch_size` if that is more. Nothing
     depends on time or on how the listing was paged.
@@ -55,6 +58,7 @@ class Cutter:
         self._coalesce = coalesce
         self._ahead: list[Slice] = []
         self._target = 0
+        self._left = -1  # bytes that are not yet in a mini-batch; -1: not known
         self._batch: list[Slice] = []
         self._batch_bytes = 0
         self._segment: list[Slice] = []
@@ -73,7 +77,7 @@ class Cutter:
         self._ahead.append(piece)
         if len(self._ahead) < limits.LISTING_LOOKAHEAD_ITEMS:
             return []
-        return self._end_lookahead()
+        return self._end_lookahead(ended=False)
 
     def extend(self, pieces: Iterable[Slice]) -> list[Segment]:
         """Take several slices; return the segments they complete."""
@@ -83,7 +87,7 @@ class Cutter:
         """Return the segments that are left; the listing has ended."""
         done: list[Segment] = []
         if self._ahead:
-            done += self._end_lookahead()
+            done += self._end_lookahead(ended=True)
         done += self._close_batch()
         if self._segment:
             done.append(self._close_segment())
@@ -93,12 +97,17 @@ class Cutter:
         self._batch.append(piece)
         return self._close_batch() if len(self._batch) == self._size else []
 
-    def _end_lookahead(self) -> list[Segment]:
+    def _end_lookahead(self, *, ended: bool) -> list[Segment]:
         ahead, self._ahead = self._ahead, []
         total = sum(slice_bytes(piece) for piece in ahead)
-        target = total // (self._workers * _MINI_BATCHES_PER_WORKER)
-        self._target = min(max(target, limits.COALESCE_BYTES_MIN), limits.COALESCE_BYTES_MAX)
+        self._aim(total)
+        if ended:
+            self._left = total
         return [segment for piece in ahead for segment in self._coalesced(piece)]
+
+    def _aim(self, left: int) -> None:
+        share = left // (self._workers * _SHARES_PER_WORKER)
+        self._target = min(max(share, limits.COALESCE_BYTES_MIN), limits.COALESCE_BYTES_MAX)
 
     def _coalesced(self, piece: Slice) -> list[Segment]:
         done: list[Segment] = []
@@ -123,6 +132,9 @@ class Cutter:
     def _close_batch(self) -> list[Segment]:
         """Move the open mini-batch into the segment, which is closed first if there is no room."""
         batch, self._batch = self._batch, []
+        if self._left >= 0:
+            self._left -= self._batch_bytes
+            self._aim(self._left)
         self._batch_bytes = 0
         done: list[Segment] = []
         if not batch:

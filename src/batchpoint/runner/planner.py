@@ -107,8 +107,10 @@ class Planner:
             or not item.name.lower().endswith(splittable)
         ):
             return [item]
-        target = item.size // (workers * 4)
-        target = max(limits.COALESCE_BYTES_MIN, min(limits.COALESCE_BYTES_MAX, target))
+        # Without code the cutter joins slices again, to mini-batches of whatever size suits it.
+        joined = self._spec.code is None and self._spec.settings.coalesce_files
+        most = limits.COALESCE_BYTES_MAX // (4 if joined else 1)
+        target = min(max(item.size // (workers * 8), limits.COALESCE_BYTES_MIN), most)
         return await self._engine.index(item, target)
 
     def _write(self, segment: Segment) -> None:

@@ -10,6 +10,7 @@ from batchpoint.domain import limits
 from batchpoint.domain.minibatch import Slice
 
 KIB = 1024
+MIB = 1024 * KIB
 
 
 def listing(sizes: Sequence[int]) -> list[Slice]:
@@ -63,11 +64,22 @@ def test_coalesced_mini_batches_are_bounded(sizes: list[int], size: int, workers
 
 def test_small_files_are_glued_and_big_ones_are_not() -> None:
     small = batches(cut(Cutter(10, coalesce=True, workers=2), listing([5 * KIB] * 2_000)))
-    assert 8 <= len(small) <= 9
+    assert 10 <= len(small) <= 16
     big = batches(cut(Cutter(10, coalesce=True, workers=2), listing([9 << 20] * 20)))
     assert [len(batch) for batch in big] == [1] * 20
     medium = batches(cut(Cutter(10, coalesce=True, workers=8), listing([100 * KIB] * 16)))
     assert len(medium) > 4, "workers must not go idle for the sake of the minimum"
+
+
+@given(st.integers(1, 32), st.integers(20, 2_000))
+def test_mini_batches_shrink_towards_the_end(workers: int, files: int) -> None:
+    cutter = Cutter(1, coalesce=True, workers=workers)
+    taken = [sum(map(slice_bytes, each)) for each in batches(cut(cutter, listing([MIB] * files)))]
+    left = files * MIB
+    for size in taken:
+        share = min(max(left // (2 * workers), MIB), limits.COALESCE_BYTES_MAX)
+        assert share - MIB < size <= share + MIB, (size, left)
+        left -= size
 
 
 def test_the_minimum_holds_for_small_files() -> None:
