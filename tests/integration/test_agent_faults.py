@@ -362,6 +362,20 @@ async def test_kill_9_of_the_agent_leaves_no_process(agent: AgentProcess, tmp_pa
     assert not (tmp_path / "agent.work").exists()
 
 
+async def test_an_agent_waits_for_its_predecessor_to_end(
+    agent: AgentProcess, tmp_path: Path
+) -> None:
+    """A new supervisor may use the socket of a killed one while its agent is still ending."""
+    _, connection, _ = await stuck(agent, tmp_path)
+    next_one = AgentProcess.start(tmp_path)
+    try:
+        agent.end()
+        await connection.close()
+        assert len((await run(next_one, Tiny(tmp_path, ECHO, job="next"))).of("scored")) == 4
+    finally:
+        next_one.end()
+
+
 @pytest.mark.parametrize("how", ["lifeline", "SIGTERM"])
 async def test_the_end_of_an_agent_leaves_nothing(
     agent: AgentProcess, tmp_path: Path, how: str

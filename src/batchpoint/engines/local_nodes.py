@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchpoint.engines.zygote import Child, Zygote
+from batchpoint.node.agent import sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class NodePool:
         self._idle_max = idle_max
         self._zygote = zygote
         self._runtime_dir = runtime_dir
+        for left in runtime_dir.glob("*.work"):  # of nodes that were killed with their supervisor
+            sweep(left.with_suffix(".sock"))
         self._nodes: dict[str, PooledNode] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._starting: dict[str, int] = {}
@@ -175,7 +178,7 @@ class NodePool:
         return node
 
     def _ended(self, node: PooledNode) -> None:
-        node.socket.unlink(missing_ok=True)
+        sweep(node.socket)
         if self._nodes.pop(node.id, None) is not None:
             if node.expiry is not None:
                 node.expiry.cancel()

@@ -39,6 +39,8 @@ VERSION = 1
 
 _TRAILER = struct.Struct("<QI32s8s")
 _FLUSH_BYTES = 1 << 20
+# What is larger may be a memory map of a file: it is written from there, never copied.
+_JOIN_BYTES_MAX = 4 << 20
 
 
 class PartWriter:
@@ -133,14 +135,15 @@ class PartWriter:
 
     def _flush(self) -> None:
         """Write what is pending; after an error the same bytes are written again at their place."""
-        data = b"".join(self._pending)
+        if self._pending_bytes < _JOIN_BYTES_MAX:
+            self._pending = [b"".join(self._pending)]
         try:
             os.lseek(self._fd, self._written, os.SEEK_SET)
-            write_fully(self._fd, data)
+            for data in self._pending:
+                write_fully(self._fd, data)
         except OSError as error:
-            self._pending = [data]
-            raise storage_error(error, self.path, len(data)) from error
-        self._written += len(data)
+            raise storage_error(error, self.path, self._pending_bytes) from error
+        self._written += self._pending_bytes
         self._pending, self._pending_bytes = [], 0
 
     def seal(self) -> Path:

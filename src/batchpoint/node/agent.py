@@ -16,6 +16,7 @@ import select
 import shutil
 import signal
 import socket
+import time
 import traceback
 from itertools import count
 from pathlib import Path
@@ -34,6 +35,8 @@ from batchpoint.node.worker_process import WorkerProcess
 
 _TICK_SECONDS = 0.1
 _TICKS_PER_HEARTBEAT = 5
+# The agent of a supervisor that was killed a moment ago is still ending its workers.
+_PREDECESSOR_SECONDS = 15.0
 
 
 class RunnerLink(asyncio.Protocol):
@@ -323,12 +326,15 @@ def agent_main(socket_path: Path, lifeline_fd: int, node: str) -> None:
     """Be the agent of `node` until SIGTERM or the end of the lifeline; the process ends with it.
 
     Raises:
-        Conflict: another agent listens on `socket_path`.
+        Conflict: another agent listens on `socket_path` and does not end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.set_blocking(lifeline_fd, False)
-    if not sweep(socket_path):
-        raise Conflict(f"another agent listens on {socket_path}")
+    deadline = time.monotonic() + _PREDECESSOR_SECONDS
+    while not sweep(socket_path):
+        if time.monotonic() > deadline:
+            raise Conflict(f"another agent listens on {socket_path}")
+        time.sleep(_TICK_SECONDS / 5)
     scratch = scratch_of(socket_path)
     scratch.mkdir(parents=True, mode=0o700)
     process_tree.adopt_orphans()
