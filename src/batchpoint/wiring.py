@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -43,12 +44,20 @@ def embedded_app(
 
     `log` takes a line at a time of what creating something does (environments being built).
     """
-    return _app(settings or Settings.load(os.environ), log or _log_line, embedded=True)
+    return _app(settings or Settings.load(os.environ), log or _library_line, embedded=True)
 
 
 def server_app(settings: Settings, public_url: str | None) -> FastAPI:
-    """Make the app that `batchpoint serve` runs; `public_url` is what callers use."""
+    """Make the app that `batchpoint serve` runs; `public_url` is what callers use.
+
+    It wakes a supervisor that is there and starts none: `serve` keeps its own, or was told not to.
+    """
     return _app(settings, _log_line, embedded=False, public_url=public_url)
+
+
+def _library_line(line: str) -> None:
+    """Log as libraries do: stdout belongs to the program that uses the SDK."""
+    logging.getLogger("batchpoint.control").info("%s", line)
 
 
 def _log_line(line: str) -> None:
@@ -81,9 +90,9 @@ def _app(
     trees = TreeStore(home / "store")
     assets = Assets(ledger, trees, clock, local_paths=embedded)
     registry = Registry(ledger, assets, environment_builder(settings), clock)
-    invocations = Invocations(
-        ledger, registry, clock, home, SupervisorLink(home).ensure, outputs=settings.outputs
-    )
+    link = SupervisorLink(home)
+    wake = link.ensure if embedded else link.poke
+    invocations = Invocations(ledger, registry, clock, home, wake, outputs=settings.outputs)
     return create_app(
         Services(
             ledger=ledger,

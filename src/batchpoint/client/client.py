@@ -25,7 +25,7 @@ from batchpoint.domain.endpoint import (
     DeploymentSettings,
     RetrySettings,
 )
-from batchpoint.domain.errors import Invalid, NotFound
+from batchpoint.domain.errors import Conflict, Invalid, NotFound
 from batchpoint.domain.findings import invalid_fields
 from batchpoint.domain.job import Invocation, Job, JobInput, JobOutput, Overrides
 
@@ -180,7 +180,7 @@ class Client:
             is_new = True
         try:
             return self.deployments.create_or_update(wanted, set_default=set_default)
-        except Invalid:
+        except (Invalid, NotFound, Conflict):
             if is_new:
                 # What could not be deployed should leave nothing behind.
                 self.endpoints.delete(name)

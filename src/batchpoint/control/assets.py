@@ -24,6 +24,9 @@ from batchpoint.storage.tree_store import TreeStore
 _Asset = TypeVar("_Asset", Model, Environment)
 
 
+_REGISTRIES = "azureml://registries/"
+
+
 class EnvironmentResolver(Protocol):
     """Makes the environment that user code runs in, or finds that the running one will do."""
 
@@ -172,7 +175,10 @@ class Assets:
         """
         if environment is None:
             return None, None
-        if isinstance(environment, str):
+        if isinstance(environment, str) and environment.startswith(_REGISTRIES):
+            # Nothing of a registry is here; like an image, a site may map it (environment_map).
+            environment = self.register_environment(Environment(image=environment), reuse=True)
+        elif isinstance(environment, str):
             name, version = asset_reference(environment, "environment")
             environment = self.get_environment(name, version)
         else:

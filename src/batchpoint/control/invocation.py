@@ -31,7 +31,7 @@ class Invocations:
         registry: Registry,
         clock: Clock,
         home: Path,
-        wake: Callable[[], None],
+        wake: Callable[[], object],
         *,
         outputs: str | None = None,
     ) -> None:

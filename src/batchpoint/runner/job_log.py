@@ -22,4 +22,4 @@ class JobLog:
         """Write one line."""
         stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as log:
-            log.write(f"{stamp} {sentence}\n")
+            log.write(f"{stamp} {' '.join(sentence.split())}\n")

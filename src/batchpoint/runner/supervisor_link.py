@@ -65,9 +65,13 @@ class SupervisorLink:
                 return None
         return json.loads(answer)
 
+    def poke(self) -> bool:
+        """Wake the supervisor up, so that it looks for jobs at once; False: none is there."""
+        return self.ask("poke") is not None
+
     def ensure(self) -> None:
         """Wake the supervisor up, or start a detached one that ends when it is idle."""
-        if self.ask("poke") is None:
+        if not self.poke():
             self.start()
 
     def start(self) -> None:

@@ -323,3 +323,11 @@ def test_what_is_deleted_is_gone(ready: ControlPlane, tmp_path: Path) -> None:
         assert caught.value.code == "model_not_found"
         with pytest.raises(NotFound):
             ready.assets.delete("model", "m", version)
+
+
+def test_a_registry_environment_is_something_a_site_may_map(plane: ControlPlane) -> None:
+    named = "azureml://registries/azureml/environments/sklearn-1.5/versions/3"
+    reference, environment = plane.assets.resolve_environment(named)
+    assert environment is not None
+    assert environment.image == named
+    assert plane.assets.resolve_environment(reference)[1] == environment
