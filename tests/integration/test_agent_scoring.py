@@ -1,5 +1,6 @@
 """An agent with real workers: what is scored, reported and left behind."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Iterator
@@ -227,3 +228,13 @@ async def test_parts_are_never_named_twice(agent: AgentProcess, tmp_path: Path) 
     job = Tiny(tmp_path, ECHO, files=2)
     parts = [(await run(agent, job)).reports[0].part for _ in range(3)]
     assert len(set(parts)) == 3
+
+
+async def test_noise_on_the_socket_disturbs_nobody(agent: AgentProcess, tmp_path: Path) -> None:
+    await (await agent.connect()).close()
+    reader, writer = await asyncio.open_unix_connection(str(agent.socket))
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    assert len((await run(agent, Tiny(tmp_path, ECHO))).of("scored")) == 4

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from batchpoint.core.messages import AttemptError, TaskResult
-from batchpoint.domain.errors import BatchpointError, Conflict
+from batchpoint.domain.errors import BatchpointError, Conflict, Unavailable
 from batchpoint.node import process_tree, wire
 from batchpoint.node.exit_words import WorkerEnd
 from batchpoint.node.job_run import JobRun
@@ -53,7 +53,13 @@ class RunnerLink(asyncio.Protocol):
         self._agent.runner_came(self)
 
     def data_received(self, data: bytes) -> None:
-        for message in self._buffer.feed(data):
+        try:
+            messages = self._buffer.feed(data)
+        except Unavailable:
+            if self.transport is not None:
+                self.transport.abort()  # whoever that is, it is no runner
+            return
+        for message in messages:
             self._agent.runner_said(self, message)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002

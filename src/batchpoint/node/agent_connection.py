@@ -38,6 +38,7 @@ class AgentConnection(asyncio.Protocol):
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._serial = 0
         self._closing = False
+        self._fault = ""
         self._gone = asyncio.Event()
 
     @classmethod
@@ -122,12 +123,20 @@ class AgentConnection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        for message in self._buffer.feed(data):
+        try:
+            messages = self._buffer.feed(data)
+        except Unavailable as error:
+            self._fault = error.message
+            assert self._transport is not None
+            self._transport.abort()
+            return
+        for message in messages:
             self._told(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        cause = f"the connection broke: {exc}" if exc else "its agent has ended"
+        broken = f"the connection broke: {exc}" if exc else "its agent has ended"
+        cause = self._fault or broken
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(Unavailable(f"node {self.node} is gone: {cause}"))

@@ -107,11 +107,21 @@ class MessageBuffer:
             end = at + _LENGTH.size + length
             if len(buffer) < end:
                 break
-            messages.append(json.loads(bytes(buffer[at + _LENGTH.size : end])))
+            messages.append(_parsed(bytes(buffer[at + _LENGTH.size : end])))
             at = end
         if at:
             del buffer[:at]
         return messages
+
+
+def _parsed(body: bytes) -> Message:
+    try:
+        message: object = json.loads(body)
+    except ValueError as error:
+        raise Unavailable(f"a message is not JSON: {error}") from error
+    if not isinstance(message, dict) or "op" not in message:
+        raise Unavailable("a message is no object with an op: the other side is no node agent")
+    return cast("Message", message)
 
 
 # --- nouns as JSON ----------------------------------------------------------------------------

@@ -80,9 +80,12 @@ def test_messages_are_cut_where_they_end(numbers: list[int], piece: int) -> None
     assert [message["number"] for message in found] == numbers
 
 
-def test_something_else_on_the_socket_is_refused() -> None:
-    with pytest.raises(Unavailable, match="is no node agent"):
-        wire.MessageBuffer().feed(b"\xff\xff\xff\xffGET / HTTP/1.1")
+@pytest.mark.parametrize(
+    "data", [b"\xff\xff\xff\xffGET / HTTP/1.1", b"\2\0\0\0[]", b"\2\0\0\0{}", b"\2\0\0\0{x"]
+)
+def test_something_else_on_the_socket_is_refused(data: bytes) -> None:
+    with pytest.raises(Unavailable, match=r"is no node agent|is not JSON"):
+        wire.MessageBuffer().feed(data)
     assert limits.PROTOCOL_HEADER_BYTES_MAX < 0xFFFFFFFF
 
 
