@@ -98,16 +98,17 @@ class Supervisor:
         prefix = f"{socket.gethostname()}:{self._options.home}:"
         await asyncio.to_thread(self._ledger.lapse_leases, prefix)
         self._options.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._options.runtime_dir / "supervisor.sock"
-        path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._serve, str(path))
         self._go(self._tidy_regularly())
-        _log.info("supervisor ready", home=str(self._options.home), pid=os.getpid())
         try:
-            await self._adopt_until_end()
+            while True:
+                await self._listen_until_idle()
+                if self._end.is_set():
+                    break
+                # Nobody can reach us any more; whoever tried to has written a job's row before.
+                await self._adopt()
+                if not self._runners:
+                    break
         finally:
-            server.close()
-            path.unlink(missing_ok=True)
             for task in self._tasks:
                 task.cancel()
             for child in self._runners.values():
@@ -122,6 +123,17 @@ class Supervisor:
         """End soon (signal handler)."""
         self._end.set()
         self._wake.set()
+
+    async def _listen_until_idle(self) -> None:
+        path = self._options.runtime_dir / "supervisor.sock"
+        path.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._serve, str(path))
+        _log.info("supervisor ready", home=str(self._options.home), pid=os.getpid())
+        try:
+            await self._adopt_until_end()
+        finally:
+            server.close()
+            path.unlink(missing_ok=True)
 
     async def _adopt_until_end(self) -> None:
         loop = asyncio.get_running_loop()

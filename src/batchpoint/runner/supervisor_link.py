@@ -40,6 +40,10 @@ def runtime_dir(home: Path) -> Path:
     return folder
 
 
+# The last supervisor that this process has started, by home.
+_started: dict[Path, subprocess.Popen[bytes]] = {}
+
+
 class SupervisorLink:
     """The way to the supervisor of one home, from the CLI, the API or a test."""
 
@@ -70,9 +74,15 @@ class SupervisorLink:
         return self.ask("poke") is not None
 
     def ensure(self) -> None:
-        """Wake the supervisor up, or start a detached one that ends when it is idle."""
+        """Wake the supervisor up, or start a detached one that ends when it is idle.
+
+        One that this process has started and that does not answer is still starting or about to
+        end: either way it looks for jobs once more, so there is no need for another.
+        """
         if not self.poke():
-            self.start()
+            started = _started.get(self.home)
+            if started is None or started.poll() is not None:
+                self.start()
 
     def start(self) -> None:
         """Start a detached supervisor; does not wait for it. A second one ends by itself."""
@@ -88,6 +98,7 @@ class SupervisorLink:
                 cwd="/",
                 env={**os.environ, "BATCHPOINT_HOME": str(self.home)},
             )
+        _started[self.home] = supervisor
         # It outlives us as a rule; when it does not, somebody must take note of its end.
         threading.Thread(target=supervisor.wait, name="supervisor-end", daemon=True).start()
 
