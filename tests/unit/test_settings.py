@@ -79,7 +79,7 @@ def test_variables_win_over_the_file(home: Path) -> None:
 
 
 def test_every_setting_has_a_variable() -> None:
-    texts = {
+    texts: dict[tuple[str, ...], str] = {
         ("home",): "/h",
         ("url",): "http://x",
         ("outputs",): "/o",
@@ -96,9 +96,9 @@ def test_every_setting_has_a_variable() -> None:
         ("environments", "build_seconds_max"): "7",
     }
     assert set(texts) == set(setting_keys())
-    default, changed = Settings.load({}), {k: texts[k] for k in texts}
+    default = Settings.load({})
     for keys, variable in setting_keys().items():
-        value: object = Settings.load({variable: changed[keys]})
+        value: object = Settings.load({variable: texts[keys]})
         before: object = default
         for key in keys:
             value, before = getattr(value, key), getattr(before, key)
