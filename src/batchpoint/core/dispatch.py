@@ -153,10 +153,9 @@ class Dispatch:
 
     def _node_lost(self, event: NodeLost) -> None:
         node = self._roster.get(event.node)
-        if node is None:
-            return
-        self._lose(self._roster.leave(node), event.cause)
-        self._roster.unbench_if_none_is_left()
+        if node is not None:  # else it was lost on its way, and must be replaced all the same
+            self._lose(self._roster.leave(node), event.cause)
+            self._roster.unbench_if_none_is_left()
         wanted = self._nodes_wanted()
         if len(self._roster) < wanted:
             self._provision(wanted)

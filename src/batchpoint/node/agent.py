@@ -249,8 +249,9 @@ class Agent:
             self._beat(self._job, text)
         self._send({"op": "reported", "part": part, "results": wire.results_to_json(results)})
 
-    def _tell_ready(self) -> None:
-        if not self._ready_told and self._job is not None and self._pool.ready:
+    def _tell_ready(self, *, failing: bool = False) -> None:
+        """Tell once that the node is there: it has loaded, or is to be judged for not loading."""
+        if not self._ready_told and self._job is not None and (self._pool.ready or failing):
             self._ready_told = True
             self._send({"op": "ready", "slots": self._job.order.slots})
 
@@ -301,6 +302,7 @@ class Agent:
             self._job.slot_ended(slot, worker, end)
 
     def load_failed(self, error: AttemptError) -> None:
+        self._tell_ready(failing=True)
         self._send({"op": "worker_failed", "error": list(error)})
 
 

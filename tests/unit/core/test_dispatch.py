@@ -328,6 +328,13 @@ def test_init_that_fails_everywhere_fails_the_job() -> None:
     assert bench.tell(failed)[-1] == Finish("failed", "init_failed", ERROR)
 
 
+def test_a_node_that_is_lost_before_it_was_ready_is_replaced() -> None:
+    bench = started((1,), policy())
+    bench.tell(NodeLost("a", "gone"))
+    said = bench.tell(NodeLost("replacement", "died while it loaded"))
+    assert said == [Provision(1)]
+
+
 def test_a_node_on_which_init_fails_is_benched_and_gets_a_chance_when_it_is_the_last() -> None:
     bench = started((1,) * 4, policy(nodes=2, retries=0))
     bench.tell(NodeReady("b", 1))
