@@ -20,6 +20,7 @@ from sqlalchemy import (
     false,
     inspect,
     select,
+    text,
 )
 
 metadata = MetaData()
@@ -70,15 +71,6 @@ jobs = Table(
     Index("jobs_of_deployment", "endpoint", "deployment", "sequence"),
     sqlite_autoincrement=True,
 )
-# Few jobs are open at a time: finding them must not cost more as finished ones pile up.
-jobs_open = Index(
-    "jobs_open",
-    jobs.c.sequence,
-    jobs.c.lease_until,
-    sqlite_where=jobs.c.terminal == false(),
-    postgresql_where=jobs.c.terminal == false(),
-)
-
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -91,6 +83,12 @@ checkpoints = Table(
 
 def _first_tables(connection: Connection) -> None:
     metadata.create_all(connection)
+    # Few jobs are open at a time: finding them must not cost more as finished ones pile up. Written
+    # as text, because an `Index` with a condition imports all SQLAlchemy knows of each database.
+    no = false().compile(dialect=connection.dialect)
+    connection.execute(
+        text(f"CREATE INDEX jobs_open ON jobs (sequence, lease_until) WHERE terminal = {no}")
+    )
 
 
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first_tables,)
