@@ -67,6 +67,7 @@ class ScoreRunner:
         self._cancel_seen = False
         self._trouble = ""  # why results cannot be published now
         self._lease_lost: Unavailable | None = None
+        self._mistake: Exception | None = None
         self._verdicts: VerdictWriter | None = None
         self._committing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -120,9 +121,14 @@ class ScoreRunner:
             await decide
         if self._lease_lost is not None:
             raise self._lease_lost
+        if self._mistake is not None:
+            raise self._mistake
 
     def _go(self, work: Coroutine[Any, Any, None], finished: asyncio.Event) -> None:
-        """Run a part of the job beside the others; an error of ours in it ends the job."""
+        """Run a part of the job beside the others; an error of ours in it ends the job.
+
+        Any other exception is a mistake in this code: it ends the process, and another one goes on.
+        """
 
         async def guarded() -> None:
             try:
@@ -131,6 +137,10 @@ class ScoreRunner:
                 if error.code == "lease_lost":
                     self._lease_lost = Unavailable(error.message, code=error.code)
                 self._failure = self._failure or causes.cause_from(error)
+                finished.set()
+            except Exception as error:  # noqa: BLE001 - bulkhead: raised again by the waiting side
+                self._log(f"internal error: {type(error).__name__}: {error}")
+                self._mistake = error
                 finished.set()
 
         self._tasks.append(asyncio.create_task(guarded()))
