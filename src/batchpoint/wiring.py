@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -139,6 +140,8 @@ def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
             "agent": _be_agent,
         }
     )
+    gc.freeze()  # what is imported stays: no collection needs to look at it
+    gc.enable()  # it was off while importing (see cli/main.py)
     options = SupervisorOptions(
         home=home,
         runtime_dir=runtime_dir(home),

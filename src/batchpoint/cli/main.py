@@ -72,4 +72,11 @@ def main() -> None:
     # Importing makes hundreds of thousands of objects and no garbage; looking for some takes a
     # tenth of a short command's time. Commands that last switch it on again.
     gc.disable()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    # Taking all of it apart again, object by object, would take another tenth.
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # a full disk, or whoever read our output has gone
+        code = code or 1
+    os._exit(code)

@@ -72,7 +72,6 @@ def supervisor_command(
     A second one for the same BATCHPOINT_HOME ends at once. Commands start one by themselves when
     they need it.
     """
-    gc.enable()  # see main.py
     from batchpoint import wiring
     from batchpoint.settings import Settings
     from batchpoint.telemetry import configure_logs

@@ -151,8 +151,8 @@ def _serve(control: socket.socket, lifeline: int, targets: Mapping[str, Target])
         os.set_blocking(fd, False)
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, _wake_up)
-    gc.collect()
     gc.freeze()  # so that children do not copy the pages of what is already imported
+    gc.enable()
     children: set[int] = set()
     buffer = b""
     while True:
