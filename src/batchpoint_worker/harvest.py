@@ -14,12 +14,34 @@ Harvested = List[Tuple[str, int]]
 
 
 def is_empty(folder: str) -> bool:
-    """Tell whether a folder holds nothing; a missing one is empty."""
+    """Tell whether a folder holds nothing; a missing one is empty, whatever else is there is not."""
     try:
         with os.scandir(folder) as entries:
-            return next(entries, None) is None
+            return next(entries, None) is None and not os.path.islink(folder)
     except FileNotFoundError:
         return True
+    except NotADirectoryError:
+        return False
+
+
+def made_real(folder: str) -> bool:
+    """Make the output folder again when user code removed it or put something in its place.
+
+    A link there is unlinked and never followed: what it points at is not ours to move or delete.
+
+    Returns:
+        Whether it was a folder all along.
+    """
+    try:
+        if stat.S_ISDIR(os.lstat(folder).st_mode):
+            if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                os.chmod(folder, 0o700)
+            return True
+        os.unlink(folder)
+    except FileNotFoundError:
+        pass
+    os.makedirs(folder, exist_ok=True)
+    return False
 
 
 def take(folder: str, destination: str) -> Tuple[Harvested, List[str]]:
@@ -30,12 +52,10 @@ def take(folder: str, destination: str) -> Tuple[Harvested, List[str]]:
     Returns:
         The files, and warnings about what is no regular file or is still being written.
     """
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries]
-    except FileNotFoundError:
-        os.makedirs(folder, exist_ok=True)
-        return [], ["the output folder was removed by user code; it was made again"]
+    if not made_real(folder):
+        return [], ["the output folder was removed or replaced by user code; it was made again"]
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries]
     if not names:
         return [], []
     warnings = _still_open(folder)
@@ -48,11 +68,10 @@ def take(folder: str, destination: str) -> Tuple[Harvested, List[str]]:
 
 def discard(folder: str) -> None:
     """Delete everything in a folder: what a failed attempt, or a dead worker, left there."""
-    try:
-        with os.scandir(folder) as entries:
-            found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    except FileNotFoundError:
+    if not made_real(folder):
         return
+    with os.scandir(folder) as entries:
+        found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for path, is_folder in found:
         if is_folder:
             shutil.rmtree(path, ignore_errors=True)
@@ -72,14 +91,14 @@ def _move(source: str, destination: str) -> None:
 
 def _listed(folder: str, warnings: List[str]) -> Harvested:
     files: Harvested = []
-    for parent, _, names in os.walk(folder):
-        for name in names:
+    for parent, folders, names in os.walk(folder):
+        for name in (*names, *folders):
             path = os.path.join(parent, name)
             below = os.path.relpath(path, folder).replace(os.sep, "/")
             facts = os.lstat(path)
             if stat.S_ISREG(facts.st_mode):
                 files.append((below, facts.st_size))
-            else:
+            elif not stat.S_ISDIR(facts.st_mode):
                 os.unlink(path)
                 warnings.append("%s is no regular file and was left out" % below)
     return sorted(files)

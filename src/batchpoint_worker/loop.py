@@ -136,7 +136,6 @@ class Worker:
         surroundings.set_logging(request.logging_level)
         surroundings.set_arguments(request)
         if request.output_dir:
-            os.makedirs(request.output_dir, exist_ok=True)
             harvest.discard(request.output_dir)
         _prepare_rendering(request)
         module, name = SCORERS[request.mode]
@@ -159,7 +158,6 @@ class Worker:
         _prepare_rendering(self.request)
         surroundings.set_environment(self.request)
         if self.request.output_dir:
-            os.makedirs(self.request.output_dir, exist_ok=True)
             harvest.discard(self.request.output_dir)
 
     def shutdown(self, header: Header) -> None:  # noqa: ARG002
