@@ -38,6 +38,7 @@ PROGRAM = textwrap.dedent(
         stays = [await zygote.spawn("stay", {}) for _ in range(3)]
         print("pids", zygote.pid, *[child.pid for child in stays], flush=True)
         if "{how}" == "close":
+            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
             zygote.close()
             return
         await gone
@@ -51,6 +52,7 @@ def start(how: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     """Start the program and return it with its zygote and the zygote's three children."""
     program = subprocess.Popen(
         [sys.executable, "-c", PROGRAM.replace("{how}", how)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -70,7 +72,8 @@ def ended(processes: list[psutil.Process]) -> bool:
 def test_close_ends_zygote_and_children() -> None:
     program, processes = start("close")
     with program:
-        assert program.wait(10) == 0
+        program.communicate("go\n", timeout=10)
+    assert program.returncode == 0
     assert ended(processes)
 
 

@@ -90,10 +90,13 @@ def read_from(path: Path, offset: int) -> Iterator[bytes]:
 
     def chunks() -> Iterator[bytes]:
         with file:
+            yield b""
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
 
-    return chunks()
+    begun = chunks()
+    next(begun)  # from here on the file is closed with the iterator, also if nobody reads it
+    return begun
 
 
 def _listed(root: Path, limit: int, after: str | None) -> list[StoredFile]:

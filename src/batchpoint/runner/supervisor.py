@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from batchpoint.runner.tidying import tidy, tidy_all
 
 _log = structlog.get_logger(__name__)
 _TIDY_EVERY_SECONDS = 3600.0
+_KILL_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Supervisor:
         self._clock = clock
         self._owner = f"{socket.gethostname()}:{options.home}:{os.getpid()}"
         self._runners: dict[str, Child] = {}
-        self._crashes: dict[str, tuple[int, int]] = {}
+        self._crashes: dict[str, tuple[float, int]] = {}
         self._wake = asyncio.Event()
         self._end = asyncio.Event()
         self._connections = 0
@@ -198,13 +200,15 @@ class Supervisor:
             folder = job_folder(self._options.home, job)
             await asyncio.to_thread(tidy, now, folder, self._clock.now())
             return
-        crashes, done_before = self._crashes.get(job, (0, -1))
+        crashes, done_before = self._crashes.get(job, (0.0, -1))
         done = now.status.progress.mini_batches_done
-        crashes = crashes + 1 if done == done_before else 1
+        # Killed from outside, a runner is not to blame; out of memory, it is killed just so.
+        weight = _KILL_WEIGHT if exit_status == -signal.SIGKILL else 1.0
+        crashes = (crashes if done == done_before else 0.0) + weight
         self._crashes[job] = (crashes, done)
         _log.warning("runner ended early", job=job, exit_status=exit_status, crashes=crashes)
         if crashes > self._options.runner_crashes_max:
-            failed = self._given_up(now.status, crashes, exit_status)
+            failed = self._given_up(now.status, exit_status)
             await asyncio.to_thread(self._ledger.finish, job, epoch, failed)
             return
         await asyncio.to_thread(self._ledger.release, job, epoch)
@@ -220,11 +224,11 @@ class Supervisor:
                 _log.warning("cannot tidy up now", error=str(error))
             await asyncio.sleep(_TIDY_EVERY_SECONDS)
 
-    def _given_up(self, status: JobStatus, crashes: int, exit_status: int) -> JobStatus:
+    def _given_up(self, status: JobStatus, exit_status: int) -> JobStatus:
         error = ErrorInfo(
             origin="batchpoint",
             code="runner_failed",
-            message=f"the job's runner ended {crashes} times in a row without getting further "
+            message="the job's runner ended again and again without getting further "
             f"(last exit status {exit_status}); see {self._options.home}/logs/supervisor.log",
         )
         return status.model_copy(
