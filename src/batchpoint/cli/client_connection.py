@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from batchpoint.cli.lean_imports import without
 from batchpoint.domain.errors import BatchpointError, Invalid
 
 if TYPE_CHECKING:  # httpx is slow to import, and `--help` does without
@@ -46,8 +47,9 @@ def connected(*, will_invoke: bool = False) -> Generator[Client]:
         client = Client(settings.url)
     else:
         from batchpoint import wiring
-        from batchpoint.telemetry import configure_logs
 
+        with without("rich"):  # tracebacks in colour
+            from batchpoint.telemetry import configure_logs
         # The app runs in this process: what it has to log must not get into results on stdout.
         configure_logs(level="warning", log_format="console")
         client = Client(app=wiring.embedded_app(settings, _tell))

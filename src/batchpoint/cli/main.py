@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from batchpoint.cli.command_tree import CONTEXT, Root
 from batchpoint.cli.error_report import INTERRUPTED, report, wants_json
+from batchpoint.cli.lean_imports import hide
 
 app = typer.Typer(
     cls=Root,
@@ -72,6 +73,8 @@ def main() -> None:
     # Importing makes hundreds of thousands of objects and no garbage; looking for some takes a
     # tenth of a short command's time. Commands that last switch it on again.
     gc.disable()
+    # A command line of httpx's own, and what FastAPI checks every annotation against.
+    hide("httpx._main", "pydantic.v1")
     code = run(sys.argv[1:])
     # Taking all of it apart again, object by object, would take another tenth.
     try:

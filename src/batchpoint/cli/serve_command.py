@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from batchpoint.cli.command_tree import Command, new_app
+from batchpoint.cli.lean_imports import without
 
 serve = new_app()
 supervisor = new_app()
@@ -74,8 +75,9 @@ def supervisor_command(
     """
     from batchpoint import wiring
     from batchpoint.settings import Settings
-    from batchpoint.telemetry import configure_logs
 
+    with without("rich"):  # tracebacks in colour
+        from batchpoint.telemetry import configure_logs
     if exit_with_parent is not None:
         _end_with(exit_with_parent)
     settings = Settings.load(os.environ)
