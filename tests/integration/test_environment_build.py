@@ -388,9 +388,9 @@ def test_a_builder_killed_at_work_is_waited_for_and_replaced(
     assert site.left_behind() == []
 
 
-def other_interpreter() -> str | None:
+def other_interpreter(site: Site) -> str | None:
     """Another minor version this machine has, if it has one."""
-    builder = EnvironmentBuilder(Path("/nowhere"), EnvironmentSettings(), os.environ, print)
+    builder = site.builder()
     for minor in range(8, 15):
         if f"3.{minor}" != MINOR:
             try:
@@ -401,7 +401,7 @@ def other_interpreter() -> str | None:
 
 
 def test_another_python_is_built_for(site: Site) -> None:
-    other = other_interpreter()
+    other = other_interpreter(site)
     if other is None:
         with pytest.raises(Invalid) as caught:
             site.builder().resolve(None, Environment(name="x", python_version="3.8"))

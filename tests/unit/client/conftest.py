@@ -25,7 +25,9 @@ class Server:
         self.plane = plane
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        self._server = uvicorn.Server(uvicorn.Config(plane.app(), log_config=None, log_level="error"))
+        # Without its own logging, which it would set up for the whole process.
+        config = uvicorn.Config(plane.app(), log_config=None, log_level="error")
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self.socket],))
         self._thread.start()
 
