@@ -1,5 +1,6 @@
 """Documentation and code tell the same story: each test compares one page with the code."""
 
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -46,3 +47,14 @@ def test_the_list_of_modules_is_what_their_docstrings_say() -> None:
         del sys.path[0]
     page = module_list.PAGE.read_text("utf-8")
     assert page == module_list.page_with(module_list.module_list()), "run `make docs`"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    root = DOCS.parent
+    pages = [*root.glob("*.md"), *DOCS.rglob("*.md"), *(root / "examples").rglob("*.md")]
+    broken: list[str] = []
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            if "://" not in target and not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(root)}: {target}")
+    assert not broken, f"repair or remove: {broken}"
