@@ -9,7 +9,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,15 @@ if TYPE_CHECKING:  # slow to import, and not every process needs them
 
 _OTHER_SUPERVISOR_SECONDS_MAX = 10.0
 _OTHER_SUPERVISOR_POLL_SECONDS = 0.02
+
+# What runners and agents use, the parts included that they import only when they use them.
+_PRELOADED = (
+    "batchpoint.engines.local",
+    "batchpoint.node.agent",
+    "batchpoint.node.environment",
+    "batchpoint.runner.score_runner",
+    "sqlalchemy.dialects.sqlite",
+)
 
 
 def ledger_path(home: Path) -> Path:
@@ -131,14 +139,12 @@ def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
     lock = take_lock(home, wait=another_is_leaving)
     if lock is None:
         return False
-    # Imported before the fork, so that runners and agents start in milliseconds.
-    for module in ("batchpoint.node.agent", "batchpoint.runner.score_runner"):
-        import_module(module)
     zygote = Zygote.start(
         {
             "runner": lambda arguments, lifeline: _be_runner(settings, arguments, lifeline),
             "agent": _be_agent,
-        }
+        },
+        preloaded=_PRELOADED,
     )
     gc.freeze()  # what is imported stays: no collection needs to look at it
     gc.enable()  # it was off while importing (see cli/main.py)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import importlib
 import json
 import os
 import select
@@ -18,7 +19,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -71,15 +72,18 @@ class Zygote:
         self._gone: asyncio.Future[None] | None = None
 
     @classmethod
-    def start(cls, targets: Mapping[str, Target]) -> Zygote:
-        """Fork the zygote; call it before any thread or event loop exists in this process."""
+    def start(cls, targets: Mapping[str, Target], preloaded: Sequence[str] = ()) -> Zygote:
+        """Fork the zygote; call it before any thread or event loop exists in this process.
+
+        It imports the modules `preloaded` before it starts children, which have them then.
+        """
         ours, theirs = socket.socketpair()
         lifeline_read, lifeline_write = os.pipe()
         pid = os.fork()
         if pid == 0:
             ours.close()
             os.close(lifeline_write)
-            _serve(theirs, lifeline_read, targets)
+            _serve(theirs, lifeline_read, targets, preloaded)
         theirs.close()
         os.close(lifeline_read)
         ours.settimeout(0)  # the loop waits
@@ -141,7 +145,9 @@ class Zygote:
             child.exited.set_result(message["status"])
 
 
-def _serve(control: socket.socket, lifeline: int, targets: Mapping[str, Target]) -> NoReturn:
+def _serve(
+    control: socket.socket, lifeline: int, targets: Mapping[str, Target], preloaded: Sequence[str]
+) -> NoReturn:
     """Run the zygote: fork on request, tell of ended children, end on end of file."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -151,6 +157,8 @@ def _serve(control: socket.socket, lifeline: int, targets: Mapping[str, Target])
         os.set_blocking(fd, False)
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, _wake_up)
+    for module in preloaded:
+        importlib.import_module(module)
     gc.freeze()  # so that children do not copy the pages of what is already imported
     gc.enable()
     children: set[int] = set()
