@@ -14,7 +14,7 @@ Harvested = List[Tuple[str, int]]
 
 
 def is_empty(folder: str) -> bool:
-    """Tell whether a folder holds nothing; a missing one is empty, whatever else is there is not."""
+    """Tell whether a folder holds nothing; a missing one is empty, anything else is not."""
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is None and not os.path.islink(folder)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 
 from batchpoint.core.messages import PlanGrew, PlanSealed
 from batchpoint.core.planning import Cutter, Segment
 from batchpoint.domain import limits
-from batchpoint.domain.errors import Invalid
+from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.job import JobSpec
 from batchpoint.domain.minibatch import Slice
 from batchpoint.engines.interface import Engine
@@ -20,6 +20,7 @@ from batchpoint.runner.listing import list_items
 from batchpoint.runner.plan_book import PlanBook
 
 _ITEMS_PER_STEP = 4_000
+_RETRY_SECONDS_MAX = 5.0
 _SPLITTABLE_TEXT = (".csv", ".jsonl", ".ndjson")
 _SPLITTABLE_TABLES = (".parquet", ".parq", ".pqt")
 
@@ -64,7 +65,7 @@ class Planner:
             self.items_listed = totals.items
         else:
             async for segment in self._cut():
-                await asyncio.to_thread(self._write, segment)
+                await self._patiently(self._write, segment)
                 yield self._grown(
                     segment.first_mini_batch, segment.cuts, [s.item for s in segment.slices]
                 )
@@ -74,7 +75,7 @@ class Planner:
                 items=self.book.items,
                 inputs_hash=self._inputs.hexdigest(),
             )
-            await asyncio.to_thread(manifest.write_totals, self._folder.plan_totals, totals)
+            await self._patiently(manifest.write_totals, self._folder.plan_totals, totals)
         self.totals = totals
         self._log(
             f"listed {totals.items} items, cut into {totals.mini_batches} mini-batches in "
@@ -82,12 +83,27 @@ class Planner:
         )
         yield PlanSealed(totals.mini_batches, totals.items)
 
+    async def _patiently(self, write: Callable[..., None], *arguments: object) -> None:
+        """Write in a thread, waiting for a full disk as long as it takes, and saying so."""
+        for attempt in count():
+            try:
+                await asyncio.to_thread(write, *arguments)
+            except Unavailable as error:
+                if error.code != "storage_full":
+                    raise
+                if not attempt:
+                    self._log(f"cannot write the plan now, trying again: {error.message}")
+                await asyncio.sleep(min(_RETRY_SECONDS_MAX, 0.25 * (1 + attempt)))
+            else:
+                return
+
     async def _cut(self) -> AsyncIterator[Segment]:
         settings = self._spec.settings
         workers = settings.instance_count * settings.max_concurrency_per_instance
         coalesce = settings.coalesce_files and self._spec.code is None
         cutter = Cutter(settings.mini_batch_size, coalesce=coalesce, workers=workers)
-        items = list_items(self._spec.input)
+        left_out: list[str] = []
+        items = list_items(self._spec.input, left_out.append)
         while step := await asyncio.to_thread(_take, items):
             self.items_listed += len(step)
             for item in step:
@@ -96,6 +112,11 @@ class Planner:
                         yield segment
         for segment in cutter.close():
             yield segment
+        if left_out:
+            self._log(
+                f"{len(left_out)} entries of the input are neither files nor folders and were "
+                f"left out, the first one is {left_out[0]!r}"
+            )
 
     async def _pieces(self, item: Slice, workers: int) -> list[Slice]:
         """Cut a big item where its format and the settings allow it."""
@@ -114,22 +135,23 @@ class Planner:
         return await self._engine.index(item, target)
 
     def _write(self, segment: Segment) -> None:
+        path = self._folder.segment(self.book.segments)
+        if not path.exists():
+            manifest.write_segment(path, segment.slices, segment.cuts, segment.first_mini_batch)
+        else:
+            before = manifest.read_segment(path)
+            if before.cuts != tuple(segment.cuts) or before.slices() != list(segment.slices):
+                raise Invalid(
+                    f"{self._spec.input.uri} has changed while the job was being planned (files "
+                    "came, went or were written to); invoke again when it is complete",
+                    code="input_changed",
+                )
+        # After the write, which is tried again when the disk is full.
         for each in segment.slices:
             if each.item != self._last_hashed:  # how a file is cut depends on the workers
                 self._last_hashed = each.item
                 line = f"{each.uri}\0{each.size}\0{each.etag}\n"
                 self._inputs.update(line.encode("utf-8", "surrogateescape"))
-        path = self._folder.segment(self.book.segments)
-        if not path.exists():
-            manifest.write_segment(path, segment.slices, segment.cuts, segment.first_mini_batch)
-            return
-        before = manifest.read_segment(path)
-        if before.cuts != tuple(segment.cuts) or before.slices() != list(segment.slices):
-            raise Invalid(
-                f"{self._spec.input.uri} has changed while the job was being planned (files came, "
-                "went or were written to); invoke again when it is complete",
-                code="input_changed",
-            )
 
     def _grown(self, first: int, cuts: Sequence[int], items: Sequence[int]) -> PlanGrew:
         """Enter a segment into the book; an item's slices may go on from the segment before."""

@@ -58,6 +58,40 @@ def test_links_to_files_are_items_and_loops_end(tmp_path: Path) -> None:
     assert names(tmp_path) == ["link.csv", "real.csv"]
 
 
+def test_links_that_lead_nowhere_are_items_without_size(tmp_path: Path) -> None:
+    (tmp_path / "gone.csv").symlink_to("never-there.csv")
+    (tmp_path / "self.csv").symlink_to("self.csv")
+    (tmp_path / "real.csv").write_text("x")
+    listed = list(list_items(JobInput(type="uri_folder", uri=str(tmp_path))))
+    assert [(item.name, item.size) for item in listed] == [
+        ("gone.csv", 0),
+        ("real.csv", 1),
+        ("self.csv", 0),
+    ]
+
+
+def test_pipes_and_sockets_are_left_out_and_named(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    os.mkfifo(tmp_path / "deep" / "pipe")
+    (tmp_path / "real.csv").write_text("x")
+    left_out: list[str] = []
+    source = JobInput(type="uri_folder", uri=str(tmp_path))
+    assert [item.item for item in list_items(source, left_out.append)] == [0]
+    assert left_out == ["deep/pipe"]
+
+
+def test_what_vanishes_while_it_is_listed_is_passed_over(tmp_path: Path) -> None:
+    for name in ("a/1.csv", "b/2.csv", "c.csv", "d.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    listing = list_items(JobInput(type="uri_folder", uri=str(tmp_path)))
+    assert next(listing).name == "a/1.csv"
+    (tmp_path / "b" / "2.csv").unlink()
+    (tmp_path / "b").rmdir()
+    (tmp_path / "c.csv").unlink()
+    assert [item.name for item in listing] == ["d.csv"]
+
+
 def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff\n.csv")).write_text("x")
     (item,) = list_items(JobInput(type="uri_folder", uri=str(tmp_path)))
