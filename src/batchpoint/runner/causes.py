@@ -25,16 +25,20 @@ _ORIGINS_OF_FAMILIES: dict[str, _Origin] = {
 def cause_of(finish: Finish, spec: JobSpec, progress: Progress) -> ErrorInfo:
     """Turn the decision to end a job as failed into the error that `job show` leads with."""
     error = finish.error
+    message = readable(_sentence(finish.code, spec, progress) + _because(error))
+    if error is None:
+        origin = _ORIGINS.get(finish.code, "user")
+        return ErrorInfo(origin=origin, code=finish.code, message=message)
     return ErrorInfo(
-        origin=error.origin if error is not None else _ORIGINS.get(finish.code, "user"),
+        origin=error.origin,
         code=finish.code,
-        message=_sentence(finish.code, spec, progress) + _because(error),
-        type=error.type or None if error is not None else None,
-        traceback=_short(error.traceback, limits.TRACEBACK_CHARS_MAX) if error else None,
-        file=error.file or None if error is not None else None,
-        row=error.row if error is not None and error.row >= 0 else None,
-        line=error.line or None if error is not None else None,
-        log=error.log or None if error is not None else None,
+        message=message,
+        type=readable(error.type) or None,
+        traceback=readable(_short(error.traceback, limits.TRACEBACK_CHARS_MAX)),
+        file=readable(error.file) or None,
+        row=error.row if error.row >= 0 else None,
+        line=readable(error.line) or None,
+        log=readable(error.log) or None,
     )
 
 
@@ -42,8 +46,15 @@ def cause_from(error: BatchpointError) -> ErrorInfo:
     """Turn an error of our own that ended a job into what `job show` leads with."""
     family = error.code.partition("_")[0]
     return ErrorInfo(
-        origin=_ORIGINS_OF_FAMILIES.get(family, "batchpoint"), code=error.code, message=str(error)
+        origin=_ORIGINS_OF_FAMILIES.get(family, "batchpoint"),
+        code=error.code,
+        message=readable(str(error)),
     )
+
+
+def readable(text: str) -> str:
+    """Return text that can be stored: bytes of file names that are no UTF-8 are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _sentence(code: str, spec: JobSpec, progress: Progress) -> str:
@@ -53,9 +64,11 @@ def _sentence(code: str, spec: JobSpec, progress: Progress) -> str:
         "no_input_items": f"{spec.input.uri} holds no files; point --input at a file, or at a "
         "folder with files in it",
         "init_failed": f"{loading} failed in {attempts} fresh worker{'s'[: attempts - 1]}",
-        "error_threshold_exceeded": f"{progress.items_failed} items failed, and error_threshold "
+        "error_threshold_exceeded": f"{_items(progress.items_failed)} failed, and error_threshold "
         f"allows {spec.settings.error_threshold}",
-        "nothing_scored": f"none of the {progress.items_failed} items could be scored",
+        "nothing_scored": "the only item could not be scored"
+        if progress.items_failed == 1
+        else f"none of the {progress.items_failed} items could be scored",
         "systemic_failure": "the first mini-batches all failed in the same way and nothing was "
         "scored",
         "poison_mini_batch": "a mini-batch was lost "
@@ -63,6 +76,10 @@ def _sentence(code: str, spec: JobSpec, progress: Progress) -> str:
         "held it",
     }
     return sentences.get(code, "the job could not be finished")
+
+
+def _items(count: int) -> str:
+    return f"{count} item{'' if count == 1 else 's'}"
 
 
 def _because(error: AttemptError | None) -> str:

@@ -11,6 +11,7 @@ from batchpoint.core.messages import Record
 from batchpoint.domain.job import Progress
 from batchpoint.domain.minibatch import Task
 from batchpoint.node.wire import Heartbeat
+from batchpoint.runner.causes import readable
 
 # Begins of a node's warnings that are true only while it sends them (`PartFlow.warning`).
 _PASSING = ("disk full: ", "storage: ")
@@ -77,6 +78,7 @@ class Display:
 
     def heard(self, beat: Heartbeat) -> None:
         """Take in a node's heartbeat."""
+        beat = replace(beat, warning=readable(beat.warning))
         if beat.warning and not passes(beat.warning) and len(self._lasting) < _WARNINGS_MAX:
             self._lasting.add(beat.warning)
         self._beats[beat.node] = beat

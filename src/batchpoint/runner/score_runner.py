@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,9 @@ from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError, Unavailable
 from batchpoint.domain.job import ErrorInfo, Job, JobState, JobStatus, Progress
 from batchpoint.engines.interface import Engine
+from batchpoint.formats.durable import storage_error
 from batchpoint.formats.layout import JobFolder
+from batchpoint.ledger.job_store import Renewed
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.node.output_request import AssembledOutput
 from batchpoint.node.wire import Heartbeat
@@ -24,6 +27,7 @@ from batchpoint.runner import causes, progress
 from batchpoint.runner.job_log import JobLog
 from batchpoint.runner.output import request_for, write_assembly_plan
 from batchpoint.runner.planner import Planner
+from batchpoint.runner.standing import Standing
 from batchpoint.runner.verdicts import VerdictWriter
 
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
@@ -58,19 +62,20 @@ class ScoreRunner:
         self._folder = parts.folder
         self._prepare = parts.prepare
         self._log = JobLog(parts.folder.job_log, parts.clock)
-        self._status = job.status
-        self._display = progress.Display(job.status.progress)
+        self._standing = Standing(job.spec, job.status)
         self._records: list[m.Record] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._finish: m.Finish | None = None
         self._failure: ErrorInfo | None = None
         self._cancel_seen = False
+        self._published = False
         self._trouble = ""  # why results cannot be published now
         self._lease_lost: Unavailable | None = None
         self._mistake: Exception | None = None
         self._verdicts: VerdictWriter | None = None
         self._committing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = asyncio.Event()
 
     async def run(self) -> JobState:
         """Run the job to its end and return its terminal state.
@@ -79,19 +84,13 @@ class ScoreRunner:
             Unavailable: the lease was lost (`lease_lost`); nothing was written after that.
         """
         self._inbox: asyncio.Queue[m.Event] = asyncio.Queue()
-        now = self._clock.now()
-        self._status = self._status.model_copy(
-            update={
-                "state": JobState.PREPARING,
-                "started_at": self._status.started_at or now,
-                "attempts": self._status.attempts + 1,
-            }
-        )
-        if self._status.attempts > 1:
-            self._log(f"resumed from what is committed (runner {self._status.attempts})")
+        self._standing.begin(self._clock.now())
+        attempts = self._standing.status.attempts
+        if attempts > 1:
+            self._log(f"resumed from what is committed (runner {attempts})")
         try:
             await self._decide_until_finished()
-            return await self._end()
+            return await self._end_while_leased()
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -101,30 +100,52 @@ class ScoreRunner:
     # --- deciding -----------------------------------------------------------------------------
 
     async def _decide_until_finished(self) -> None:
-        await asyncio.to_thread(self._folder.make)
+        await self._make_folders()
         records = await asyncio.to_thread(
             lambda: list(progress.unpack(self._ledger.checkpoints(self._job.name)))
         )
         self._dispatch = Dispatch(self._policy(), recover(records))
         self._planner = Planner(self._spec, self._folder, self._engine, self._log)
         self._verdicts = VerdictWriter(self._job.name, self._epoch, self._folder, self._planner)
-        finished = asyncio.Event()
-        self._go(self._beat(), finished)
-        self._go(self._listen(), finished)
-        self._go(self._start(), finished)
+        self._go(self._beat())
+        self._go(self._listen())
+        self._go(self._start())
         decide = asyncio.create_task(self._decide())
-        stopped = asyncio.create_task(finished.wait())
-        await asyncio.wait({decide, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        await self._wait_unless_stopped(decide)
         decide.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await decide
+        self._raise_what_stopped()
+
+    async def _make_folders(self) -> None:
+        """Make the job's folders, waiting for a full disk as long as it takes."""
+        for attempt in itertools.count():
+            try:
+                await asyncio.to_thread(self._folder.make)
+                return
+            except OSError as error:
+                told = storage_error(error, self._folder.root)
+                if told.code != "storage_full":
+                    raise told from error
+                await _pause(attempt)
+
+    async def _wait_unless_stopped(self, work: asyncio.Task[Any]) -> None:
+        """Wait until `work` has ended, or something beside it makes going on useless."""
+        stopped = asyncio.create_task(self._stopped.wait())
+        try:
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            if not work.done() and not self._stopped.is_set():
+                work.cancel()
+
+    def _raise_what_stopped(self) -> None:
         if self._lease_lost is not None:
             raise self._lease_lost
         if self._mistake is not None:
             raise self._mistake
 
-    def _go(self, work: Coroutine[Any, Any, None], finished: asyncio.Event) -> None:
+    def _go(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a part of the job beside the others; an error of ours in it ends the job.
 
         Any other exception is a mistake in this code: it ends the process, and another one goes on.
@@ -137,11 +158,11 @@ class ScoreRunner:
                 if error.code == "lease_lost":
                     self._lease_lost = Unavailable(error.message, code=error.code)
                 self._failure = self._failure or causes.cause_from(error)
-                finished.set()
+                self._stopped.set()
             except Exception as error:  # noqa: BLE001 - bulkhead: raised again by the waiting side
                 self._log(f"internal error: {type(error).__name__}: {error}")
                 self._mistake = error
-                finished.set()
+                self._stopped.set()
 
         self._tasks.append(asyncio.create_task(guarded()))
 
@@ -155,14 +176,14 @@ class ScoreRunner:
     async def _listen(self) -> None:
         async for event in self._engine.events():
             if isinstance(event, Heartbeat):
-                self._display.heard(event)
+                self._standing.display.heard(event)
                 continue
             if isinstance(event, m.Reported):
-                self._display.reported(event.node)
+                self._standing.display.reported(event.node)
             elif isinstance(event, m.NodeReady):
                 self._log(f"node {event.node} is ready with {event.slots} workers")
             elif isinstance(event, m.NodeLost):
-                self._display.lost(event.node)
+                self._standing.display.lost(event.node)
                 self._log(f"node {event.node} was lost: {event.cause}")
             else:
                 self._log(f"a worker on {event.node} failed to start: {event.error.message}")
@@ -252,8 +273,7 @@ class ScoreRunner:
                     self._records.extend(await asyncio.to_thread(self._verdicts.seal))
                 taken = len(self._records)
                 body = progress.pack(self._records[:taken]) if taken else None
-                self._status = self._show()
-                renewed = await asyncio.to_thread(self._renew, body)
+                renewed = await asyncio.to_thread(self._renew, self._show(), body)
             except BatchpointError as error:
                 if error.code == "lease_lost":
                     raise
@@ -263,66 +283,59 @@ class ScoreRunner:
             if renewed.cancel_requested and not self._cancel_seen:
                 self._cancel_seen = True
                 self._log("cancel was requested")
-                self._inbox.put_nowait(m.CancelRequested())
+                self._standing.cancel_requested()
+                # What an earlier runner may have published already is not taken back.
+                if not self._standing.was_writing:
+                    self._inbox.put_nowait(m.CancelRequested())
 
-    def _renew(self, body: bytes | None) -> Any:
+    def _renew(self, status: JobStatus, body: bytes | None) -> Renewed:
         return self._ledger.renew(
             self._job.name,
             self._epoch,
             self._clock.seconds(),
             limits.LEASE_SECONDS,
-            status=self._status,
+            status=status,
             records=body,
         )
 
     async def _commit_all(self) -> None:
         """Commit until nothing is pending, waiting for a full disk as long as it takes."""
-        attempt = 0
         await self._commit()
-        while self._records or (self._verdicts is not None and self._verdicts.pending):
-            await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
-            attempt += 1
+        for attempt in itertools.count():
+            if not self._records and (self._verdicts is None or not self._verdicts.pending):
+                return
+            await _pause(attempt)
             await self._commit()
 
     def _show(self) -> JobStatus:
-        """Fold what is decided and what nodes tell into the status that people see."""
-        if self._verdicts is None:
-            return self._status  # nothing is known yet of this runner's own
-        tally = self._dispatch.tally
-        book = self._planner.book
-        listed = self._planner.totals is not None
-        counted = Progress(
-            phase=self._status.progress.phase,
+        if self._verdicts is None or self._published:
+            return self._standing.status  # nothing is known of this runner's own, or all is
+        book, planner = self._planner.book, self._planner
+        listed = planner.totals is not None
+        self._standing.trouble = self._trouble
+        totals = Progress(
             listed=listed,
-            items_total=book.items if listed else max(book.items, self._planner.items_listed),
-            items_done=tally.items_done,
-            items_failed=tally.items_failed,
-            rows_done=tally.rows,
-            rows_failed=tally.failed_rows,
+            items_total=book.items if listed else max(book.items, planner.items_listed),
             mini_batches_total=book.mini_batches,
-            mini_batches_done=tally.mini_batches_done,
-            retries=tally.retries,
-            workers_wanted=self._spec.settings.instance_count
-            * self._spec.settings.max_concurrency_per_instance,
-            timeout_seconds=tally.timeout_seconds if tally.timeout_known else None,
         )
-        shown = self._display.show(counted, asyncio.get_running_loop().time())
-        state = self._status.state
-        if shown.phase == "scoring" and state == JobState.PREPARING:
-            state = JobState.RUNNING
-        return self._status.model_copy(
-            update={
-                "state": state,
-                "progress": shown,
-                "warnings": sorted({*self._warnings(), *self._display.warnings}),
-            }
-        )
-
-    def _warnings(self) -> list[str]:
-        lasting = [w for w in self._status.warnings if not progress.passes(w)]
-        return [*lasting, self._trouble] if self._trouble else lasting
+        now = asyncio.get_running_loop().time()
+        return self._standing.show(self._dispatch.tally, totals, now)
 
     # --- the end ------------------------------------------------------------------------------
+
+    async def _end_while_leased(self) -> JobState:
+        """End the job; at once without a result when the lease is lost meanwhile."""
+        self._stopped.clear()
+        end = asyncio.create_task(self._end())
+        while not end.done():
+            await self._wait_unless_stopped(end)
+            if not end.done() and self._stopped.is_set():
+                self._stopped.clear()
+                if self._lease_lost is not None or self._mistake is not None:
+                    end.cancel()
+                    await asyncio.wait({end})
+                    self._raise_what_stopped()
+        return await end
 
     async def _end(self) -> JobState:
         if self._alarm is not None:
@@ -332,63 +345,72 @@ class ScoreRunner:
             if self._finish.outcome == "completed":
                 return await self._publish()
             if self._finish.outcome == "canceled":
-                self._log("canceled; what was scored is kept for some days")
-                return await self._close(JobState.CANCELED, None)
-            self._failure = causes.cause_of(self._finish, self._spec, self._status.progress)
+                return await self._close_canceled()
+            progress_now = self._standing.status.progress
+            self._failure = causes.cause_of(self._finish, self._spec, progress_now)
         assert self._failure is not None
         await self._engine.abort()
         with contextlib.suppress(BatchpointError):
             await self._commit()
-        self._log(f"failed ({self._failure.code}): {self._failure.message}")
-        return await self._close(JobState.FAILED, self._failure)
+        return await self._close_failed(self._failure)
 
     async def _publish(self) -> JobState:
         """Assemble and publish; the lease is renewed meanwhile by the beat."""
-        self._status = self._status.model_copy(
-            update={
-                "state": JobState.FINALIZING,
-                "progress": self._status.progress.model_copy(update={"phase": "writing"}),
-            }
-        )
-        attempt = 0
-        while True:
+        self._standing.writing()
+        output: AssembledOutput | None = None
+        for attempt in itertools.count():
             await self._commit()
             try:
                 output = await self._assemble()
-                self._trouble = ""
                 break
             except BatchpointError as error:
                 if not error.retryable:
-                    self._failure = causes.cause_from(error)
-                    self._log(f"failed ({error.code}): {error.message}")
-                    return await self._close(JobState.FAILED, self._failure)
+                    return await self._close_failed(causes.cause_from(error))
+                if self._cancel_seen:
+                    return await self._close_canceled()
                 self._log(f"cannot publish now, trying again: {error.message}")
                 self._trouble = f"storage: {error.message}"
-            await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
-            attempt += 1
+            await _pause(attempt)
+        assert output is not None
         self._log(f"results are complete at {output.output_dir}")
-        self._status = self._status.model_copy(
-            update={
-                "output_uri": self._spec.output.uri,
-                "warnings": self._warnings(),
-                "progress": self._status.progress.model_copy(
-                    update={"phase": "done", "eta_seconds": None}
-                ),
-            }
-        )
+        async with self._committing:
+            self._published = True
+            self._standing.published(output)
         return await self._close(JobState.COMPLETED, None)
 
     async def _assemble(self) -> AssembledOutput:
         counted = await asyncio.to_thread(
             write_assembly_plan, self._job, self._folder, self._ledger
         )
-        request = request_for(self._job, self._status, self._folder, counted, self._clock.now())
+        status = self._standing.status
+        request = request_for(self._job, status, self._folder, counted, self._clock.now())
         return await self._engine.assemble(request)
 
+    async def _close_canceled(self) -> JobState:
+        self._log("canceled; what was scored is kept for some days")
+        return await self._close(JobState.CANCELED, None)
+
+    async def _close_failed(self, failure: ErrorInfo) -> JobState:
+        self._log(f"failed ({failure.code}): {failure.message}")
+        return await self._close(JobState.FAILED, failure)
+
     async def _close(self, state: JobState, error: ErrorInfo | None) -> JobState:
-        async with self._committing:
-            self._status = self._status.model_copy(
-                update={"state": state, "error": error, "ended_at": self._clock.now()}
-            )
-            await asyncio.to_thread(self._ledger.finish, self._job.name, self._epoch, self._status)
-        return state
+        """Write down how the job ended, waiting for a full disk as long as it takes."""
+        for attempt in itertools.count():
+            status = self._standing.ended(state, error, self._clock.now())
+            try:
+                async with self._committing:
+                    await asyncio.to_thread(
+                        self._ledger.finish, self._job.name, self._epoch, status
+                    )
+                return state
+            except BatchpointError as trouble:
+                if not trouble.retryable or trouble.code == "lease_lost":
+                    raise
+                self._log(f"cannot note the end of the job, trying again: {trouble.message}")
+            await _pause(attempt)
+        raise AssertionError  # never reached: the loop has no end of its own
+
+
+async def _pause(attempt: int) -> None:
+    await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])

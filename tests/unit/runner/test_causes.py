@@ -1,0 +1,31 @@
+"""Why a job ended: sentences that can be stored and that count right."""
+
+from __future__ import annotations
+
+from batchpoint.core.messages import AttemptError, Finish
+from batchpoint.domain.errors import Unavailable
+from batchpoint.domain.job import JobStatus, Progress
+from batchpoint.runner import causes
+from tests.unit.resolved_jobs import new_job
+
+SPEC = new_job().spec
+
+
+def test_whatever_the_names_of_files_are_the_cause_can_be_stored() -> None:
+    error = AttemptError("user", "k", "ValueError", "bad \udcff", "in \udcff", "\udcff.csv", 3)
+    cause = causes.cause_of(Finish("failed", "systemic_failure", error), SPEC, Progress())
+    assert JobStatus(error=cause, warnings=[causes.readable("\udcff")]).model_dump_json()
+    assert cause.file == "\\udcff.csv"
+    ours = causes.cause_from(Unavailable("cannot read \udcff", code="storage_unavailable"))
+    assert JobStatus(error=ours).model_dump_json()
+    assert ours.origin == "storage"
+
+
+def test_one_is_not_many() -> None:
+    def sentence(code: str, failed: int) -> str:
+        return causes.cause_of(Finish("failed", code), SPEC, Progress(items_failed=failed)).message
+
+    assert sentence("error_threshold_exceeded", 1).startswith("1 item failed, and")
+    assert sentence("error_threshold_exceeded", 2).startswith("2 items failed, and")
+    assert sentence("nothing_scored", 1) == "the only item could not be scored"
+    assert sentence("nothing_scored", 7) == "none of the 7 items could be scored"
