@@ -146,7 +146,10 @@ def _path_of(environ: Mapping[str, str]) -> Path | None:
             )
         return path
     path = Path(environ.get("BATCHPOINT_HOME") or "~/.batchpoint").expanduser() / "settings.toml"
-    return path if path.is_file() else None
+    try:
+        return path if path.exists() else None
+    except OSError:  # no path at all, such as a name that is too long: no home either, told later
+        return None
 
 
 def _read(path: Path) -> str:

@@ -64,6 +64,23 @@ def server_app(settings: Settings, public_url: str | None) -> FastAPI:
     return _app(settings, _log_line, embedded=False, public_url=public_url)
 
 
+def _make_home(home: Path) -> None:
+    """Make the home, or say in one sentence why it cannot be one."""
+    from batchpoint.domain.errors import Invalid
+
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        why = "" if os.access(home, os.R_OK | os.W_OK | os.X_OK) else "this user cannot write there"
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        raise Invalid(
+            f"{home} cannot hold batchpoint's state ({why}); name a folder of your own",
+            code="settings_invalid",
+            where="BATCHPOINT_HOME",
+        )
+
+
 def _library_line(line: str) -> None:
     """Log as libraries do: stdout belongs to the program that uses the SDK."""
     logging.getLogger("batchpoint.control").info("%s", line)
@@ -94,7 +111,7 @@ def _app(
     from batchpoint.storage.tree_store import TreeStore
 
     home, clock = settings.home, SystemClock()
-    home.mkdir(parents=True, exist_ok=True)
+    _make_home(home)
     ledger = Ledger(ledger_path(home))
     trees = TreeStore(home / "store")
     assets = Assets(ledger, trees, clock, local_paths=embedded)

@@ -16,6 +16,8 @@ from typing import Any
 from batchpoint.domain.errors import Unavailable
 
 _ANSWER_SECONDS_MAX = 30.0
+# A socket's whole path has 104 bytes on macOS; ours adds user, home and the socket's own name.
+_TEMPORARY_BYTES_MAX = 50
 _START_SECONDS_MAX = 30.0
 
 
@@ -25,11 +27,19 @@ def runtime_dir(home: Path) -> Path:
     The folder is made on first use, readable by its owner only.
 
     Raises:
-        Unavailable: somebody else owns the folder.
+        Unavailable: somebody else owns the folder, or it cannot be made.
     """
-    mine = Path(tempfile.gettempdir()) / f"batchpoint-{os.getuid()}"
+    temporary = Path(tempfile.gettempdir())
+    if len(os.fsencode(temporary)) > _TEMPORARY_BYTES_MAX:
+        temporary = Path("/tmp")  # noqa: S108 - what is below is checked to be ours
+    mine = temporary / f"batchpoint-{os.getuid()}"
     folder = mine / hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            f"{folder} cannot be made ({error.strerror}); set TMPDIR to a folder of your own"
+        ) from error
     for part in (mine, folder):
         state = part.lstat()
         if state.st_uid != os.getuid() or state.st_mode & 0o077 & ~0o055:
