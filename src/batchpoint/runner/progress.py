@@ -68,6 +68,7 @@ class Display:
         self._shown = shown
         self._beats: dict[str, Heartbeat] = {}
         self._lasting: set[str] = set()
+        self._idle: tuple[float, int, int] | None = None
         self._began: tuple[float, int, int] | None = None
 
     @property
@@ -124,12 +125,13 @@ class Display:
         )
 
     def _pace(self, shown: Progress, now: float) -> dict[str, float | None]:
-        """Rate and remaining time, measured from the first scored work that this runner saw."""
+        """Rate and remaining time, measured from what was shown before the scoring began."""
+        counts = (now, shown.rows_done, shown.items_done)
         if shown.phase != "scoring":
+            self._idle = counts
             return {"rows_per_second": self._shown.rows_per_second, "eta_seconds": None}
         if self._began is None:
-            self._began = (now, shown.rows_done, shown.items_done)
-            return {}
+            self._began = self._idle or counts
         began, rows, items = self._began
         elapsed = now - began
         if elapsed <= 0:
