@@ -8,6 +8,7 @@ from batchpoint.core.messages import AttemptError, Finish
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError
 from batchpoint.domain.job import ErrorInfo, JobSpec, Progress
+from batchpoint.formats.documents import readable
 
 _Origin = Literal["user", "environment", "input", "storage", "batchpoint"]
 _ORIGINS: dict[str, _Origin] = {"no_input_items": "input", "poison_mini_batch": "batchpoint"}
@@ -50,11 +51,6 @@ def cause_from(error: BatchpointError) -> ErrorInfo:
         code=error.code,
         message=readable(str(error)),
     )
-
-
-def readable(text: str) -> str:
-    """Return text that can be stored: bytes of file names that are no UTF-8 are escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _sentence(code: str, spec: JobSpec, progress: Progress) -> str:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from batchpoint.core.messages import Record
 from batchpoint.domain.job import Progress
 from batchpoint.domain.minibatch import Task
+from batchpoint.formats.documents import readable
 from batchpoint.node.wire import Heartbeat
-from batchpoint.runner.causes import readable
 
 # Begins of a node's warnings that are true only while it sends them (`PartFlow.warning`).
 _PASSING = ("disk full: ", "storage: ")

@@ -112,9 +112,9 @@ class ScoreRunner:
         self._go(self._start())
         decide = asyncio.create_task(self._decide())
         await self._wait_unless_stopped(decide)
-        decide.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        if decide.done():
             await decide
+        await _end_of(decide)
         self._raise_what_stopped()
 
     async def _make_folders(self) -> None:
@@ -134,10 +134,11 @@ class ScoreRunner:
         stopped = asyncio.create_task(self._stopped.wait())
         try:
             await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await _end_of(work)
+            raise
         finally:
             stopped.cancel()
-            if not work.done() and not self._stopped.is_set():
-                work.cancel()
 
     def _raise_what_stopped(self) -> None:
         if self._lease_lost is not None:
@@ -332,8 +333,7 @@ class ScoreRunner:
             if not end.done() and self._stopped.is_set():
                 self._stopped.clear()
                 if self._lease_lost is not None or self._mistake is not None:
-                    end.cancel()
-                    await asyncio.wait({end})
+                    await _end_of(end)
                     self._raise_what_stopped()
         return await end
 
@@ -414,3 +414,9 @@ class ScoreRunner:
 
 async def _pause(attempt: int) -> None:
     await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
+
+
+async def _end_of(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait until it has ended, however it does."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from batchpoint.core.messages import AttemptError, Finish
 from batchpoint.domain.errors import Unavailable
 from batchpoint.domain.job import JobStatus, Progress
+from batchpoint.formats import documents
 from batchpoint.runner import causes
 from tests.unit.resolved_jobs import new_job
 
@@ -14,7 +15,7 @@ SPEC = new_job().spec
 def test_whatever_the_names_of_files_are_the_cause_can_be_stored() -> None:
     error = AttemptError("user", "k", "ValueError", "bad \udcff", "in \udcff", "\udcff.csv", 3)
     cause = causes.cause_of(Finish("failed", "systemic_failure", error), SPEC, Progress())
-    assert JobStatus(error=cause, warnings=[causes.readable("\udcff")]).model_dump_json()
+    assert JobStatus(error=cause, warnings=[documents.readable("\udcff")]).model_dump_json()
     assert cause.file == "\\udcff.csv"
     ours = causes.cause_from(Unavailable("cannot read \udcff", code="storage_unavailable"))
     assert JobStatus(error=ours).model_dump_json()
