@@ -21,6 +21,7 @@ class UserLog:
         self._bytes_max = bytes_max
         self._fd = -1
         self._left = 0
+        self._full = False
         self._closed = False
 
     def write(self, data: bytes) -> None:
@@ -30,13 +31,13 @@ class UserLog:
         try:
             if self._fd < 0:
                 self._open()
-            if self._left <= 0:
+            if self._full:
                 return
             if len(data) > self._left:
                 cut = data.rfind(b"\n", 0, self._left) + 1
                 note = f"[truncated: this log has reached {self._bytes_max:,} bytes]\n"
                 data = data[:cut] + note.encode()
-                self._left = 0
+                self._full = True
             else:
                 self._left -= len(data)
             while data:
@@ -50,6 +51,7 @@ class UserLog:
         self._fd = os.open(self.path, flags, 0o644)
         # A file that has its last line already stays as it is.
         self._left = self._bytes_max - os.fstat(self._fd).st_size
+        self._full = self._left < 0
 
     def close(self) -> None:
         """Close the file; later writes do nothing."""

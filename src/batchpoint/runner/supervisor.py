@@ -80,6 +80,7 @@ class Supervisor:
         self._clock = clock
         self._owner = f"{socket.gethostname()}:{options.home}:{os.getpid()}"
         self._runners: dict[str, Child] = {}
+        self._lapsed: dict[str, float] = {}  # since when a job that has a runner could be adopted
         self._crashes: dict[str, tuple[float, int]] = {}
         self._wake = asyncio.Event()
         self._end = asyncio.Event()
@@ -154,18 +155,42 @@ class Supervisor:
                 await asyncio.wait_for(self._wake.wait(), self._options.poll_seconds)
 
     async def _adopt(self) -> None:
-        free = self._options.runners_max - len(self._runners)
-        if free <= 0:
-            return
         try:
             names = await asyncio.to_thread(
-                self._ledger.adoptable_jobs, self._clock.seconds(), free
+                self._ledger.adoptable_jobs, self._clock.seconds(), self._options.runners_max
             )
+            await self._replace_hung([name for name in names if name in self._runners])
             for name in names:
-                if name not in self._runners:
+                if name not in self._runners and len(self._runners) < self._options.runners_max:
                     await self._start_runner(name)
         except BatchpointError as error:
             _log.warning("cannot adopt jobs now", error=str(error))
+
+    async def _replace_hung(self, lapsed: list[str]) -> None:
+        """Kill runners that have not renewed their leases for long: they are stopped, or hang.
+
+        Taking the lease first shuts a runner out from writing, and fails while the ledger's disk is
+        full, where killing would help nobody.
+        """
+        now = asyncio.get_running_loop().time()
+        self._lapsed = {job: self._lapsed.get(job, now) for job in lapsed}
+        for job, since in list(self._lapsed.items()):
+            if now - since < limits.LEASE_SECONDS:
+                continue  # after a suspended night, it is the runner's turn to renew
+            epoch = await asyncio.to_thread(
+                self._ledger.acquire_lease,
+                job,
+                self._owner,
+                self._clock.seconds(),
+                limits.LEASE_SECONDS,
+            )
+            runner = self._runners.get(job)
+            if epoch is not None and runner is not None:
+                _log.warning("runner hangs, another one takes over", job=job)
+                runner.kill()
+            if epoch is not None:
+                await asyncio.to_thread(self._ledger.release, job, epoch)
+            self._lapsed.pop(job, None)
 
     async def _start_runner(self, job: str) -> None:
         epoch = await asyncio.to_thread(

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from batchpoint.domain.errors import Unavailable
 
@@ -96,9 +96,7 @@ class SupervisorLink:
 
     def start(self) -> None:
         """Start a detached supervisor; does not wait for it. A second one ends by itself."""
-        logs = self.home / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        with (logs / "supervisor.log").open("ab") as log:
+        with _log_of(self.home) as log:
             supervisor = subprocess.Popen(
                 [sys.executable, "-m", "batchpoint", "supervisor", "--exit-when-idle"],
                 stdin=subprocess.DEVNULL,
@@ -115,3 +113,12 @@ class SupervisorLink:
     def down(self) -> bool:
         """End the supervisor, its nodes and running jobs' processes now; False: none was there."""
         return self.ask("down") is not None
+
+
+def _log_of(home: Path) -> BinaryIO:
+    """Open the supervisor's log; on a full disk it runs without one."""
+    try:
+        (home / "logs").mkdir(parents=True, exist_ok=True)
+        return (home / "logs" / "supervisor.log").open("ab")
+    except OSError:
+        return Path(os.devnull).open("ab")
