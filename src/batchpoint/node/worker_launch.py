@@ -96,7 +96,7 @@ class Launch:
         self.order = order
         self.threads = threads_for(order)
         self.forks = order.spec.code is None
-        self._model_path = _model_link(order.spec, scratch / "models")
+        self._model_path = _model_as_only_child(order.spec, scratch / "models")
 
     @property
     def command(self) -> list[str]:
@@ -157,9 +157,15 @@ class Launch:
         )
 
 
-def _model_link(spec: JobSpec, folder: Path) -> Path:
-    """Make a folder whose single child, a link, is the model under its own name."""
+def _model_as_only_child(spec: JobSpec, folder: Path) -> Path:
+    """Return a path of the model at which it is the only thing in its folder.
+
+    The store keeps it like that. Elsewhere it is a link below `folder`; MLflow follows none out of
+    the folder it is in, so that only what is in the store can be loaded by it from there.
+    """
     model = Path(spec.model.path)
+    if list(model.parent.iterdir()) == [model]:
+        return model
     digest = hashlib.sha256(f"{spec.model.hash} {model}".encode()).hexdigest()[:16]
     link = folder / digest / model.name
     link.parent.mkdir(parents=True, exist_ok=True)
