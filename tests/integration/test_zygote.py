@@ -90,3 +90,47 @@ def test_killed_zygote_is_noticed_and_leaves_nothing() -> None:
         processes[0].kill()
         assert program.wait(10) == 0
     assert ended(processes)
+
+
+TROUBLE = textwrap.dedent(
+    """
+    import asyncio, os, signal
+    from batchpoint.domain.errors import Unavailable
+    from batchpoint.engines.zygote import Zygote
+
+    fork, forks = os.fork, []
+
+    def no_room_for_the_first_child():
+        forks.append(1)
+        if len(forks) == 2:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+
+    os.fork = no_room_for_the_first_child
+    zygote = Zygote.start({"stay": lambda arguments, lifeline: os.read(lifeline, 1)})
+
+    async def refused():
+        try:
+            await asyncio.wait_for(zygote.spawn("stay", {}), 10)
+        except Unavailable as error:
+            return str(error)
+
+    async def main():
+        gone = zygote.attach()
+        assert "Resource temporarily unavailable" in await refused()
+        child = await zygote.spawn("stay", {})  # and on it goes
+        os.kill(zygote.pid, signal.SIGSTOP)
+        waiting = asyncio.ensure_future(refused())
+        await asyncio.sleep(0)
+        os.kill(zygote.pid, signal.SIGKILL)
+        assert "is gone" in await waiting
+        assert gone.done()
+        assert "is gone" in await refused()
+
+    asyncio.run(main())
+    """
+)
+
+
+def test_a_child_that_cannot_be_started_is_an_error_and_no_wait() -> None:
+    subprocess.run([sys.executable, "-c", TROUBLE], check=True, timeout=30)

@@ -23,6 +23,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
+from batchpoint.domain.errors import Unavailable
+
 Target = Callable[[dict[str, Any], int], None]
 _PR_SET_PDEATHSIG = 1
 
@@ -70,6 +72,7 @@ class Zygote:
         self._serial = 0
         self._buffer = b""
         self._gone: asyncio.Future[None] | None = None
+        self._sending = asyncio.Lock()
 
     @classmethod
     def start(cls, targets: Mapping[str, Target], preloaded: Sequence[str] = ()) -> Zygote:
@@ -97,14 +100,23 @@ class Zygote:
         return self._gone
 
     async def spawn(self, target: str, arguments: Mapping[str, object]) -> Child:
-        """Start a child that calls `targets[target](arguments, lifeline_fd)` and exits."""
+        """Start a child that calls `targets[target](arguments, lifeline_fd)` and exits.
+
+        Raises:
+            Unavailable: the machine has no room for another process, or the zygote is gone.
+        """
+        loop = asyncio.get_running_loop()
+        if self._gone is None or self._gone.done():
+            raise _gone()
         self._serial += 1
-        future: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Child] = loop.create_future()
         self._starting[self._serial] = future
         request = {"serial": self._serial, "target": target, "arguments": dict(arguments)}
-        await asyncio.get_running_loop().sock_sendall(
-            self._control, json.dumps(request).encode() + b"\n"
-        )
+        try:
+            async with self._sending:
+                await loop.sock_sendall(self._control, json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise _gone() from error
         return await future
 
     def close(self) -> None:
@@ -123,16 +135,31 @@ class Zygote:
             data = self._control.recv(1 << 16)
         except BlockingIOError:
             return
+        except OSError:
+            data = b""
         if not data:
-            asyncio.get_running_loop().remove_reader(self._control.fileno())
-            if self._gone is not None and not self._gone.done():
-                self._gone.set_result(None)
+            self._ended()
             return
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             self._told(json.loads(line))
 
-    def _told(self, message: dict[str, int]) -> None:
+    def _ended(self) -> None:
+        """Tell those who wait for a child that none will come."""
+        asyncio.get_running_loop().remove_reader(self._control.fileno())
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+        for waiting in self._starting.values():
+            if not waiting.done():
+                waiting.set_exception(_gone())
+        self._starting.clear()
+
+    def _told(self, message: dict[str, Any]) -> None:
+        if "error" in message:
+            waiting = self._starting.pop(message["serial"])
+            if not waiting.done():
+                waiting.set_exception(Unavailable(f"cannot start a process: {message['error']}"))
+            return
         if "serial" in message:
             child = Child(message["pid"], asyncio.get_running_loop().create_future())
             self._running[child.pid] = child
@@ -176,7 +203,11 @@ def _serve(
         *lines, buffer = (buffer + data).split(b"\n")
         for line in lines:
             request = json.loads(line)
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError as error:
+                _tell(control, {"serial": request["serial"], "error": str(error)})
+                continue
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 os.close(wake_read)
@@ -185,6 +216,10 @@ def _serve(
                 _become(targets[request["target"]], request["arguments"], lifeline)
             children.add(pid)
             _tell(control, {"serial": request["serial"], "pid": pid})
+
+
+def _gone() -> Unavailable:
+    return Unavailable("the process that starts all others is gone; the supervisor ends, too")
 
 
 def _wake_up(_number: int, _frame: FrameType | None) -> None:
@@ -221,7 +256,7 @@ def _reap(children: set[int], control: socket.socket) -> None:
         _tell(control, {"pid": pid, "status": os.waitstatus_to_exitcode(status)})
 
 
-def _tell(control: socket.socket, message: dict[str, int]) -> None:
+def _tell(control: socket.socket, message: dict[str, int | str]) -> None:
     try:
         control.sendall(json.dumps(message).encode() + b"\n")
     except (BrokenPipeError, ConnectionResetError):
