@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from itertools import pairwise
@@ -177,6 +178,37 @@ def test_a_job_never_goes_backwards_and_ends_exact(
         "050.txt",
     }
     assert all(failure["attempts"] for failure in receipt["failures"])
+
+
+def test_a_killed_runner_takes_nothing_back(place: Place, gates: Path, tmp_path: Path) -> None:
+    (gates / "init").touch()
+    (gates / "run").unlink(missing_ok=True)
+    words = ["fine"] * 30
+    words[3], words[29] = "raises", "waits"
+    handle = place.client.invoke("slow", write(tmp_path / "in", words), mini_batch_size=3)
+    seen: list[Job] = []
+    killed: list[int] = []
+
+    def look(job: Job) -> None:
+        seen.append(job)
+        progress = job.status.progress
+        if killed and job.status.attempts > 1 and progress.workers > 0:
+            (gates / "run").touch()
+        elif not killed and progress.items_failed and progress.items_done > 20:
+            status = place.link.ask("status")
+            assert status is not None
+            killed.extend(one["pid"] for one in status["jobs"] if one["job"] == handle.name)
+            os.kill(killed[0], signal.SIGKILL)
+
+    job = handle.wait(look)
+    for before, after in pairwise(seen):
+        check_never_back(before.status.progress, after.status.progress)
+    assert job.status.attempts == 2
+    end = job.status.progress
+    assert (end.items_done, end.items_failed, end.rows_done) == (30, 1, 29)
+    assert (end.mini_batches_done, end.mini_batches_total) == (10, 10)
+    lines = place.predictions(job).splitlines()[1:]
+    assert lines == [f"{n:03d}.txt,{word}" for n, word in enumerate(words) if word != "raises"]
 
 
 def test_a_fixed_timeout_is_obeyed(place: Place, gates: Path, tmp_path: Path) -> None:

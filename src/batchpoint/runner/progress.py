@@ -16,6 +16,14 @@ from batchpoint.node.wire import Heartbeat
 # Begins of a node's warnings that are true only while it sends them (`PartFlow.warning`).
 _PASSING = ("disk full: ", "storage: ")
 _WARNINGS_MAX = 100
+# A runner that goes on with a job reads its plan again; what was known before still holds.
+_GROWING = (
+    "items_total",
+    "items_failed",
+    "rows_failed",
+    "mini_batches_total",
+    "mini_batches_done",
+)
 _PHASES = ("queued", "environment", "model", "scoring", "writing", "done")
 
 
@@ -66,6 +74,7 @@ class Display:
     def __init__(self, shown: Progress) -> None:
         """Begin where an earlier runner of the job stopped showing."""
         self._shown = shown
+        self._retries_of_others = shown.retries
         self._beats: dict[str, Heartbeat] = {}
         self._lasting: set[str] = set()
         self._idle: tuple[float, int, int] | None = None
@@ -105,12 +114,12 @@ class Display:
         shown = counted.model_copy(
             update={
                 "phase": phase,
+                "listed": counted.listed or before.listed,
                 "rows_done": max(rows, before.rows_done),
                 "items_done": max(items, before.items_done),
-                "items_total": max(counted.items_total, before.items_total),
-                "items_failed": max(counted.items_failed, before.items_failed),
-                "rows_failed": max(counted.rows_failed, before.rows_failed),
+                "retries": self._retries_of_others + counted.retries,
                 "workers": sum(beat.workers for beat in self._beats.values()),
+                **{name: max(getattr(counted, name), getattr(before, name)) for name in _GROWING},
             }
         )
         shown = shown.model_copy(update=self._pace(shown, now))

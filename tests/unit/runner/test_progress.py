@@ -55,6 +55,22 @@ def test_nothing_goes_backwards(steps: list[tuple[int, int, str, bool]]) -> None
         before = shown
 
 
+def test_a_runner_that_goes_on_takes_nothing_back() -> None:
+    before = Progress(
+        phase="scoring",
+        listed=True,
+        items_total=100,
+        items_done=40,
+        items_failed=2,
+        rows_done=80,
+        mini_batches_total=10,
+        mini_batches_done=4,
+        retries=3,
+    )
+    shown = Display(before).show(Progress(retries=1), 0.0)
+    assert shown == before.model_copy(update={"retries": 4, "rows_per_second": 0.0})
+
+
 def test_rate_and_remaining_time_follow_the_work_of_this_runner() -> None:
     display = Display(Progress(rows_done=1000, items_done=10))
     display.heard(Heartbeat("n", "scoring", 2, 0, 0))
