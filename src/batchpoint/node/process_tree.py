@@ -82,6 +82,15 @@ def end_orphans(workers: Collection[int]) -> None:
                 os.waitpid(child, 0)
 
 
+def end_orphans_among(found: Collection[int]) -> None:
+    """Kill and reap those of earlier found `descendants` that we have adopted since."""
+    if sys.platform == "linux" and found:
+        for child in set(_children(os.getpid())).intersection(found):
+            end_tree(child)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
+
+
 def reap_orphans(workers: Collection[int]) -> None:
     """Forget adopted processes that have ended by themselves."""
     if sys.platform != "linux":

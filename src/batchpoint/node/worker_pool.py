@@ -109,8 +109,9 @@ class WorkerPool:
         self.refill()
 
     def close_job(self) -> None:
-        """The job has ended: its logs are closed, loaded workers stay."""
+        """The job has ended: its logs are closed, loaded workers stay, its daemons do not."""
         self._order = None
+        process_tree.end_orphans(self._pids())
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None

@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Protocol
 
 import batchpoint_worker
-from batchpoint.node.process_tree import end_group, end_tree
+from batchpoint.node.process_tree import (
+    descendants,
+    end_group,
+    end_orphans_among,
+    end_tree,
+)
 from batchpoint.node.user_log import LogPump, UserLog
 from batchpoint.node.worker_messages import Body, Header, WorkerMessages, WorkerOrders
 from batchpoint_worker import protocol
@@ -143,6 +148,7 @@ class WorkerProcess:
         self.status: int | None = None
         self.ended = False
         self.expendable = False
+        self._below: list[int] = []
         self.fault = ""
         self.page = ends.page
         self.control = control
@@ -240,6 +246,7 @@ class WorkerProcess:
         if number == signal.SIGKILL:
             self.kill()
         elif not self.ended:
+            self._below = descendants(self.pid)  # nobody can tell any more when it is gone
             end_group(self.pid, number)
 
     def dump_stack(self) -> None:
@@ -320,6 +327,7 @@ class WorkerProcess:
         os.close(self._exit_fd)
         self._exit_fd = -1
         end_group(self.pid, signal.SIGKILL)
+        end_orphans_among(self._below)
         if self._started is not None:
             self.status = self._started.wait()
             self._finish()
