@@ -73,7 +73,11 @@ def serve_forever(settings: Settings, *, host: str, port: int, with_supervisor: 
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        # Connections inherit it; asyncio does not set it on them. Without it the second half of
+        # an answer waits 40 ms for the first one to be acknowledged.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except OSError as error:
         raise Invalid(
             f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with "
