@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from types import GeneratorType
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
 from batchpoint.control.job_files import JobFiles, read_from
@@ -113,5 +115,20 @@ def _result_routes(router: APIRouter, services: Services) -> None:
         return head(files.result(found, found.spec.settings.output_file_name), found, rows)
 
 
+class _ClosingStream(StreamingResponse):
+    """Closes the file behind it when the response ends, also when the caller hangs up."""
+
+    def __init__(self, chunks: Iterator[bytes], media_type: str) -> None:
+        super().__init__(chunks, media_type=media_type)
+        self._chunks = chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if isinstance(self._chunks, GeneratorType):
+                cast("GeneratorType[bytes, None, None]", self._chunks).close()
+
+
 def _stream(chunks: Iterator[bytes], media_type: str) -> StreamingResponse:
-    return StreamingResponse(chunks, media_type=media_type)
+    return _ClosingStream(chunks, media_type)
