@@ -1,99 +1,20 @@
-"""The command line from YAML to results with jobs that really run: embedded and with a server."""
+"""The command line from YAML to results, with jobs that really run."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
-from batchpoint import Client
 from batchpoint.cli.main import run
 from batchpoint.domain.errors import Conflict
 from tests.integration.conftest import Place
-
-BATCHPOINT = Path(sys.executable).with_name("batchpoint")
-SERVER_SECONDS_MAX = 60
-
-# An item's text says what becomes of it; "wait PATH" waits until there is a file PATH.
-SCRIPT = """
-import os, time
-
-WHO = "blue"
-
-def init():
-    pass
-
-def run(mini_batch):
-    rows = []
-    for path in mini_batch:
-        print("looking at " + os.path.basename(path))
-        with open(path) as file:
-            word, _, rest = file.read().partition(" ")
-        if word == "raises":
-            raise ValueError("told to raise by " + os.path.basename(path))
-        while word == "wait" and not os.path.exists(rest):
-            time.sleep(0.01)
-        rows.append("%s of %d" % (WHO, len(mini_batch)))
-    return rows
-"""
-ENDPOINT = """
-$schema: https://azuremlschemas.azureedge.net/latest/batchEndpoint.schema.json
-name: NAME
-description: scores
-auth_mode: aad_token
-tags: {team: vision}
-"""
-CURRENT = """
-$schema: https://azuremlschemas.azureedge.net/latest/modelBatchDeployment.schema.json
-name: blue
-endpoint_name: NAME
-type: model
-model:
-  path: ./model.txt
-code_configuration:
-  code: code
-  scoring_script: score.py
-compute: azureml:local
-resources:
-  instance_count: 1
-settings:
-  max_concurrency_per_instance: 1
-  mini_batch_size: 3
-  output_action: append_row
-  output_file_name: scores.csv
-  retry_settings:
-    max_retries: 0
-    timeout: 300
-  error_threshold: -1
-  logging_level: info
-"""
-LEGACY = """
-$schema: https://azuremlschemas.azureedge.net/latest/batchDeployment.schema.json
-name: green
-endpoint_name: NAME
-model:
-  path: ./model.txt
-code_configuration:
-  code: code
-  scoring_script: score.py
-compute: azureml:local
-resources:
-  instance_count: 1
-max_concurrency_per_instance: 1
-mini_batch_size: 2
-output_action: append_row
-retry_settings:
-  max_retries: 0
-logging_level: info
-"""
+from tests.integration.user_files import SCRIPT, write_files
 
 
 class Ended(NamedTuple):
@@ -109,24 +30,6 @@ class Ended(NamedTuple):
 
 
 Cli = Callable[..., Ended]
-
-
-def write_files(folder: Path, endpoint: str) -> None:
-    """Write what a user has: YAML files, code, a model, data."""
-    (folder / "code").mkdir(parents=True)
-    (folder / "code" / "score.py").write_text(SCRIPT)
-    (folder / "model.txt").write_text("a model")
-    for name, text in (("endpoint", ENDPOINT), ("current", CURRENT), ("legacy", LEGACY)):
-        (folder / f"{name}.yml").write_text(text.replace("NAME", endpoint))
-    for data, words in (
-        ("good", ["fine"] * 5),
-        ("mixed", ["fine", "raises", "fine", "fine"]),
-        ("bad", ["raises", "raises"]),
-        ("waits", [f"wait {folder}/gate", "fine"]),
-    ):
-        (folder / data).mkdir()
-        for number, word in enumerate(words):
-            (folder / data / f"{number}.txt").write_text(word)
 
 
 @pytest.fixture(scope="module")
@@ -343,60 +246,16 @@ def test_results_of_another_job_are_not_touched(cli: Cli, tmp_path: Path) -> Non
     assert {path: path.stat().st_mtime_ns for path in target.iterdir()} == before
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """`batchpoint serve` on a free port: its address, and a folder with a user's files."""
-    folder = tmp_path_factory.mktemp("served")
-    write_files(folder, "served")
-    environ = {**os.environ, "BATCHPOINT_HOME": str(folder / "home")}
-    environ.pop("BATCHPOINT_URL", None)
-    with subprocess.Popen(
-        [BATCHPOINT, "serve", "--port", "0"], stderr=subprocess.PIPE, text=True, env=environ
-    ) as process:
-        assert process.stderr is not None
-        said = process.stderr.readline()
-        found = re.search(r"http://\S+", said)
-        assert found is not None, said
-        yield found[0], folder
-        process.terminate()
-        process.stderr.read()
-        assert process.wait(SERVER_SECONDS_MAX) in (0, -15, 143)
-
-
-def test_a_server_takes_the_same_commands(server: tuple[str, Path]) -> None:
-    url, folder = server
-
-    def typed(line: str, code: int = 0) -> str:
-        ended = subprocess.run(
-            [BATCHPOINT, *line.split()],
-            env={**os.environ, "BATCHPOINT_URL": url, "BATCHPOINT_HOME": str(folder / "unused")},
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=SERVER_SECONDS_MAX,
-            check=False,
-        )
-        assert ended.returncode == code, ended.stderr
-        return ended.stdout
-
-    typed("batch-endpoint create -f endpoint.yml")
-    typed("batch-deployment create -f current.yml --set-default")
-    job = json.loads(typed("invoke served --input mixed --wait -o json", 3))
-    assert job["status"]["progress"]["items_failed"] == 1
-    assert typed("endpoint list-jobs -n served --query [].name -o tsv").split() == [job["name"]]
-    typed(f"job download {job['name']} -p out")
-    text = (folder / "out" / "scores.csv").read_text()
-    assert [line[:5] for line in text.splitlines()[1:]] == ["0.txt", "2.txt", "3.txt"]
-    assert not (folder / "unused").exists()
-    with Client(url) as client:
-        handle = client.invoke("served", folder / "good", idempotency_key="k")
-        assert client.invoke("served", folder / "good", idempotency_key="k").name == handle.name
-        seen: list[int] = []
-        ended = handle.wait(lambda now: seen.append(now.version))
-        assert seen == sorted(seen)
-        assert ended.status.progress.items_done == 5
-        assert handle.head(1).rows == [["0.txt", "blue of 3"]]
-        assert [item["name"] for item in client.job(job["name"]).failed_items()] == ["1.txt"]
-        assert b"results are complete" in b"".join(handle.log())
-    (folder / "code" / "score.py").write_text("def init(:\n")
-    typed("batch-deployment create -f current.yml", 2)
+def test_warnings_and_missing_rows_are_shown(place: Place, cli: Cli) -> None:
+    ended = cli("invoke typed --input odd -d green --mini-batch-size 2 --wait")
+    assert ended.code == 3
+    said = " ".join(ended.out.split())
+    assert "Warning: run() returned more rows than it was given files" in said
+    assert "None" not in said
+    [name] = re.findall(r"Job (\S+) completed", ended.out)
+    shown = cli(f"job show {name}").out
+    assert "run() returned more rows than" in shown
+    assert "timeout adaptive" in shown
+    [line] = cli(f"job failed-items {name} -o json").json
+    assert line["type"] == "missing_rows"
+    assert place.client.jobs.get(name).status.progress.items_failed == 1

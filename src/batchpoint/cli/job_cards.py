@@ -127,7 +127,8 @@ def failed_items_card(job: Job, examples: Sequence[Mapping[str, object]], width:
     lines = [f"{count(max(failed, len(examples)), 'failed item')}:"]
     for item in examples[:_EXAMPLES]:
         row = item.get("row")
-        place = one_line(str(item.get("name", "?"))) + (f", row {row}" if row is not None else "")
+        name = str(item.get("name") or "(files unknown)")  # rows were missing, nobody knows whose
+        place = one_line(name) + (f", row {row}" if row is not None else "")
         kind = str(item.get("type") or "")
         said = one_line(f"{kind}: {item.get('message', '')}" if kind else str(item.get("message")))
         lines.append(cut(f"  {place}  {said}", width))
@@ -176,6 +177,8 @@ def job_card(job: Job, width: int, now: datetime) -> str:
     progress = status.progress
     rough = "" if progress.listed else "~"
     timeout = f"{settings.timeout_seconds} s" if settings.timeout_seconds else "adaptive"
+    if not settings.timeout_seconds and progress.timeout_seconds:
+        timeout += f" ({progress.timeout_seconds:,.0f} s now)"
     threshold = "none" if settings.error_threshold in (None, -1) else settings.error_threshold
     running = status.ended_at or now
     fields = [
@@ -199,6 +202,12 @@ def job_card(job: Job, width: int, now: datetime) -> str:
     lines += [_field("note", one_line(note)) for note in spec.environment.notes]
     lines += [_field("warning", one_line(warning)) for warning in status.warnings]
     return "\n".join(lines)
+
+
+def warnings_card(job: Job, width: int) -> str:
+    """Show what a job warned of; nothing when there was nothing."""
+    said = [f"Warning: {one_line(warning)}" for warning in job.status.warnings]
+    return "\n".join("\n".join(_wrapped(line, width, "")) for line in said)
 
 
 def jobs_table(jobs: Sequence[Job], width: int, now: datetime) -> str:

@@ -17,6 +17,7 @@ from batchpoint.cli.job_cards import (
     headline,
     next_commands,
     predictions_table,
+    warnings_card,
 )
 from batchpoint.cli.output_forms import OutputForm
 from batchpoint.cli.progress_printers import printer_for, to_stderr
@@ -59,6 +60,7 @@ def _outcome(handle: JobHandle, job: Job) -> str:
     if job.status.state == JobState.COMPLETED:
         blocks.append(_first_predictions(handle, width))
         blocks.append(f"Results: {job.status.output_uri or job.spec.output.uri}")
+    blocks.append(warnings_card(job, width))
     blocks.append(next_commands(job))
     return "\n\n".join(block for block in blocks if block)
 
