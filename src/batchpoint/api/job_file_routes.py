@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import GeneratorType
-from typing import Annotated, cast
+from collections.abc import Callable, Iterator
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, StreamingResponse
@@ -126,8 +125,9 @@ class _ClosingStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            if isinstance(self._chunks, GeneratorType):
-                cast("GeneratorType[bytes, None, None]", self._chunks).close()
+            close: Callable[[], None] | None = getattr(self._chunks, "close", None)
+            if close is not None:
+                close()
 
 
 def _stream(chunks: Iterator[bytes], media_type: str) -> StreamingResponse:
