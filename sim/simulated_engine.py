@@ -188,10 +188,10 @@ class SimulatedEngine:
         items = sum(len(result.items) for result in node.results)
         beat = Heartbeat(node.name, "scoring", self._slots, rows, items)
         self._events.put_nowait(beat)
-        part = node.part
-        await asyncio.to_thread(part.seal)
-        results = tuple(node.results)
+        # What ends the node meanwhile leaves a sealed part that nobody was told of, as it happens.
+        part, results = node.part, tuple(node.results)
         node.part, node.results = None, []
+        await asyncio.to_thread(part.seal)
         self._events.put_nowait(Reported(node.name, part.path.name, results))
 
     def _side_work(self) -> SideWork:

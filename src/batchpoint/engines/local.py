@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchpoint.core.messages import Assignment, NodeLost
-from batchpoint.domain.errors import Unavailable
+from batchpoint.domain.errors import BatchpointError, Unavailable
 from batchpoint.domain.job import Job
 from batchpoint.domain.minibatch import MiniBatch, Slice
 from batchpoint.engines.interface import EngineEvent
@@ -22,6 +22,9 @@ from batchpoint.node.wire import NodeOrder
 _CONNECT_SECONDS_MAX = 20.0
 _CONNECT_POLL_SECONDS = 0.005
 _ABORT_SECONDS_MAX = 10.0
+_OPEN_SECONDS_MAX = 60.0
+# Nodes that cannot even take the job up are replaced ever more slowly.
+_REPLACE_SECONDS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,11 @@ class LocalEngine:
         self._epoch = epoch
         self._place = place
         self._events: asyncio.Queue[EngineEvent | None] = asyncio.Queue()
-        self._nodes: dict[str, AgentConnection] = {}
+        self._connections: dict[str, AgentConnection] = {}
+        self._nodes: dict[str, AgentConnection] = {}  # those that have taken the job up
         self._any_node = asyncio.Event()
+        self._gone: dict[str, asyncio.Event] = {}  # nodes being reached, and whether they ended
+        self._useless = 0  # nodes lost in a row before they had taken the job up
         self._lost: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._writer: asyncio.StreamWriter | None = None
@@ -113,7 +119,7 @@ class LocalEngine:
         self._closed = True
         for task in list(self._tasks):
             task.cancel()
-        closing = [node.close() for node in self._nodes.values()]
+        closing = [connection.close() for connection in self._connections.values()]
         if closing:
             await asyncio.wait([asyncio.ensure_future(c) for c in closing], timeout=5)
         if self._writer is not None:
@@ -143,47 +149,66 @@ class LocalEngine:
     async def _receive(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             told = json.loads(line)
+            if "gone" in told:
+                if (gone := self._gone.get(told["gone"])) is not None:
+                    gone.set()
+                continue
             self._go(self._serve(told["node"], Path(told["socket"])))
 
     async def _serve(self, node: str, socket: Path) -> None:
         """Open the job on one node and pass on what it tells, until it is gone."""
+        opened = False
         try:
             connection = await self._reach(node, socket)
-            self._nodes[node] = connection
+            self._connections[node] = connection
             spec = self._job.spec
-            await connection.open(
-                NodeOrder(
-                    job=self._job.name,
-                    job_dir=self._place.job_dir,
-                    spec=spec,
-                    epoch=self._epoch,
-                    node=node,
-                    slots=spec.settings.max_concurrency_per_instance,
-                )
+            order = NodeOrder(
+                job=self._job.name,
+                job_dir=self._place.job_dir,
+                spec=spec,
+                epoch=self._epoch,
+                node=node,
+                slots=spec.settings.max_concurrency_per_instance,
             )
+            await asyncio.wait_for(connection.open(order), _OPEN_SECONDS_MAX)
+            self._nodes[node] = connection
+            opened = True
             self._any_node.set()
+            self._useless = 0
             async for event in connection.events():
                 if isinstance(event, NodeLost):
                     break
                 self._events.put_nowait(event)
             cause = "its agent has ended"
-        except Unavailable as error:
+        except BatchpointError as error:  # whatever it is, another node may have better luck
             cause = error.message
+        except TimeoutError:
+            cause = f"its agent did not take the job up in {_OPEN_SECONDS_MAX:.0f} s"
         self._nodes.pop(node, None)
+        if not opened:
+            await asyncio.sleep(_REPLACE_SECONDS[min(self._useless, len(_REPLACE_SECONDS) - 1)])
+            self._useless += 1
         self._lost.append(node)
         self._events.put_nowait(NodeLost(node, cause))
+        connection = self._connections.pop(node, None)
+        if connection is not None:
+            await connection.close()
 
     async def _reach(self, node: str, socket: Path) -> AgentConnection:
-        """Connect to an agent that may still be starting."""
+        """Connect to an agent that may still be starting; raises Unavailable."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _CONNECT_SECONDS_MAX
-        while True:
-            try:
-                return await AgentConnection.connect(socket, node)
-            except Unavailable:
-                if loop.time() > deadline:
-                    raise
-                await asyncio.sleep(_CONNECT_POLL_SECONDS)
+        gone = self._gone[node] = asyncio.Event()
+        try:
+            while True:
+                try:
+                    return await AgentConnection.connect(socket, node)
+                except Unavailable:
+                    if gone.is_set() or loop.time() > deadline:
+                        raise
+                    await asyncio.sleep(_CONNECT_POLL_SECONDS)
+        finally:
+            del self._gone[node]
 
     def _go(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

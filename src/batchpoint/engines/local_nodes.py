@@ -12,8 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchpoint.domain.errors import Unavailable
 from batchpoint.engines.zygote import Child, Zygote
 from batchpoint.node.agent import sweep
+
+# An agent that was told to end gives user code a moment, and itself no more than this.
+_HUNG_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,16 @@ class NodePool:
         """Get a node for a job: a warm one that fits, a new one, or a warm one that does not fit.
 
         Waits, first come first served, while all `max_instances` nodes are leased.
+
+        Raises:
+            Unavailable: the machine has no room for another process now.
         """
         while True:
             idle = [n for n in self._of(request.compute) if n.job is None]
-            fitting = [n for n in idle if n.affinity in (request.affinity, "")]
-            if fitting:
-                return self._take(fitting[0], request)
+            for affinity in (request.affinity, ""):
+                for node in idle:
+                    if node.affinity == affinity:
+                        return self._take(node, request)
             running = len(self._of(request.compute)) + self._starting.get(request.compute, 0)
             if running < request.max_instances:
                 return self._take(await self._start(request), request)
@@ -120,12 +128,17 @@ class NodePool:
         self._changed(node.compute)
 
     def end(self, node: PooledNode) -> None:
-        """End a node now; its agent kills its workers on SIGTERM, and is gone shortly after."""
+        """End a node now; its agent kills its workers on SIGTERM, and is gone shortly after.
+
+        An agent that hangs is killed: its workers end with it.
+        """
         if self._nodes.pop(node.id, None) is None:
             return
         if node.expiry is not None:
             node.expiry.cancel()
         node.child.terminate()
+        hung = asyncio.get_running_loop().call_later(_HUNG_SECONDS, node.child.kill)
+        node.child.exited.add_done_callback(lambda _: hung.cancel())
         self._changed(node.compute)
 
     async def close(self) -> None:
@@ -157,9 +170,13 @@ class NodePool:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
             starting.add_done_callback(
-                lambda done: self.give_back(done.result(), request.idle_seconds)
+                lambda done: self._give_back_started(done, request.idle_seconds)
             )
             raise
+
+    def _give_back_started(self, done: asyncio.Future[PooledNode], idle_seconds: float) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self.give_back(done.result(), idle_seconds)
 
     async def _spawn(self, request: LeaseRequest) -> PooledNode:
         self._serial += 1
@@ -169,6 +186,10 @@ class NodePool:
         self._starting[request.compute] = self._starting.get(request.compute, 0) + 1
         try:
             child = await self._zygote.spawn("agent", {"node": identity, "socket": str(socket)})
+        except Unavailable:
+            # After the count below is right again: whoever waits may have the place.
+            asyncio.get_running_loop().call_soon(self._changed, request.compute)
+            raise
         finally:
             self._starting[request.compute] -= 1
         node = PooledNode(identity, request.compute, socket, child)

@@ -20,10 +20,12 @@ from batchpoint.clock import Clock
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError
 from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, JobState, JobStatus
-from batchpoint.engines.local_nodes import LeaseRequest, NodePool, PooledNode
+from batchpoint.engines.local_nodes import LeaseRequest, NodePool
 from batchpoint.engines.zygote import Child, Zygote
 from batchpoint.formats.layout import job_folder
 from batchpoint.ledger.ledger import Ledger
+from batchpoint.runner.node_lease import NodeLease
+from batchpoint.runner.supervisor_link import SOCKET, record_address
 from batchpoint.runner.tidying import tidy, tidy_all
 
 _log = structlog.get_logger(__name__)
@@ -78,10 +80,13 @@ class Supervisor:
         self._ledger = ledger
         self._zygote = zygote
         self._clock = clock
-        self._owner = f"{socket.gethostname()}:{options.home}:{os.getpid()}"
+        # However the home was spelled: whoever has its lock is the only one of this machine.
+        self._owner_prefix = f"{socket.gethostname()}:{options.home.resolve()}:"
+        self._owner = f"{self._owner_prefix}{os.getpid()}"
         self._runners: dict[str, Child] = {}
         self._lapsed: dict[str, float] = {}  # since when a job that has a runner could be adopted
         self._crashes: dict[str, tuple[float, int]] = {}
+        self._socket = options.runtime_dir / SOCKET
         self._wake = asyncio.Event()
         self._end = asyncio.Event()
         self._connections = 0
@@ -98,9 +103,7 @@ class Supervisor:
         gone = self._zygote.attach()
         gone.add_done_callback(lambda _: self._end.set())
         # The lock says that every earlier supervisor of this home on this machine is dead.
-        prefix = f"{socket.gethostname()}:{self._options.home}:"
-        await asyncio.to_thread(self._ledger.lapse_leases, prefix)
-        self._options.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await asyncio.to_thread(self._ledger.lapse_leases, self._owner_prefix)
         self._go(self._tidy_regularly())
         try:
             while True:
@@ -109,7 +112,7 @@ class Supervisor:
                     break
                 # Nobody can reach us any more; whoever tried to has written a job's row before.
                 await self._adopt()
-                if not self._runners:
+                if not self._runners and not await self._jobs_left():
                     break
         finally:
             for task in self._tasks:
@@ -128,20 +131,31 @@ class Supervisor:
         self._wake.set()
 
     async def _listen_until_idle(self) -> None:
-        path = self._options.runtime_dir / "supervisor.sock"
-        path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._serve, str(path))
-        _log.info("supervisor ready", home=str(self._options.home), pid=os.getpid())
-        try:
-            await self._adopt_until_end()
-        finally:
-            server.close()
+        path = self._socket
+        while True:
+            # Somebody may have cleaned up the folder for temporary files.
+            self._options.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
+            server = await asyncio.start_unix_server(self._serve, str(path))
+            record_address(self._options.home, path)
+            _log.info("supervisor ready", home=str(self._options.home), pid=os.getpid())
+            try:
+                await self._adopt_until_end()
+                if self._is_there() or self._end.is_set():
+                    return
+            finally:
+                server.close()
+                record_address(self._options.home, None)
+                path.unlink(missing_ok=True)
+
+    def _is_there(self) -> bool:
+        return self._socket.exists()
 
     async def _adopt_until_end(self) -> None:
+        """Adopt until the end, until idle, or until our socket has gone away."""
         loop = asyncio.get_running_loop()
         busy_at = loop.time()
-        while not self._end.is_set():
+        while not self._end.is_set() and self._is_there():
             self._wake.clear()
             await self._adopt()
             if self._runners or len(self._nodes) or self._connections:
@@ -149,6 +163,7 @@ class Supervisor:
             elif (
                 self._options.exit_when_idle
                 and loop.time() - busy_at > self._options.idle_exit_seconds
+                and not await self._jobs_left()
             ):
                 return
             with contextlib.suppress(TimeoutError):
@@ -165,6 +180,13 @@ class Supervisor:
                     await self._start_runner(name)
         except BatchpointError as error:
             _log.warning("cannot adopt jobs now", error=str(error))
+
+    async def _jobs_left(self) -> bool:
+        """Whether a job has not ended: a lease that nobody gave back has to run out first."""
+        try:
+            return await asyncio.to_thread(self._ledger.count_open_jobs) > 0
+        except BatchpointError:
+            return True  # nobody can tell
 
     async def _replace_hung(self, lapsed: list[str]) -> None:
         """Kill runners that have not renewed their leases for long: they are stopped, or hang.
@@ -202,7 +224,11 @@ class Supervisor:
         )
         if epoch is None:
             return
-        child = await self._zygote.spawn("runner", {"job": job, "epoch": epoch})
+        try:
+            child = await self._zygote.spawn("runner", {"job": job, "epoch": epoch})
+        except BatchpointError:
+            await asyncio.to_thread(self._ledger.release, job, epoch)
+            raise
         self._runners[job] = child
         _log.info("job adopted", job=job, epoch=epoch, pid=child.pid)
         self._go(self._watch(job, epoch, child))
@@ -307,33 +333,13 @@ class Supervisor:
             idle_seconds=request["idle_seconds"],
             affinity=request["affinity"],
         )
-        held: list[PooledNode] = []
-        pending: set[asyncio.Task[None]] = set()
-        wanted = 0
-
-        async def lease_one() -> None:
-            node = await self._nodes.lease(want)
-            held.append(node)
-            await _answer(writer, {"node": node.id, "socket": str(node.socket)})
-
+        lease = NodeLease(self._nodes, want, lambda told: writer.write(_line(told)))
         try:
             while line := await reader.readline():
                 asked = json.loads(line)
-                count = min(asked["count"], want.max_instances)
-                for node in held:
-                    if node.id in asked["lost"]:
-                        self._nodes.end(node)
-                held = [node for node in held if node.id not in asked["lost"]]
-                wanted = count - len(held) - len(pending)
-                for _ in range(wanted):
-                    task = asyncio.create_task(lease_one())
-                    pending.add(task)
-                    task.add_done_callback(pending.discard)
+                lease.want(asked["count"], asked["lost"])
         finally:
-            for task in pending:
-                task.cancel()
-            for node in held:
-                self._nodes.give_back(node, want.idle_seconds)
+            lease.close()
 
     def _go(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -342,5 +348,9 @@ class Supervisor:
 
 
 async def _answer(writer: asyncio.StreamWriter, message: dict[str, object]) -> None:
-    writer.write(json.dumps(message).encode() + b"\n")
+    writer.write(_line(message))
     await writer.drain()
+
+
+def _line(message: dict[str, object]) -> bytes:
+    return json.dumps(message).encode() + b"\n"

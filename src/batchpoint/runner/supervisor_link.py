@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,7 +19,9 @@ from batchpoint.domain.errors import Unavailable
 _ANSWER_SECONDS_MAX = 30.0
 # A socket's whole path has 104 bytes on macOS; ours adds user, home and the socket's own name.
 _TEMPORARY_BYTES_MAX = 50
-_START_SECONDS_MAX = 30.0
+_LOG_BYTES_MAX = 16 * 1024 * 1024
+_ADDRESS = "supervisor.address"
+SOCKET = "supervisor.sock"
 
 
 def runtime_dir(home: Path) -> Path:
@@ -29,11 +32,8 @@ def runtime_dir(home: Path) -> Path:
     Raises:
         Unavailable: somebody else owns the folder, or it cannot be made.
     """
-    temporary = Path(tempfile.gettempdir())
-    if len(os.fsencode(temporary)) > _TEMPORARY_BYTES_MAX:
-        temporary = Path("/tmp")  # noqa: S108 - what is below is checked to be ours
-    mine = temporary / f"batchpoint-{os.getuid()}"
-    folder = mine / hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
+    folder = _runtime_path(home)
+    mine = folder.parent
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -50,6 +50,29 @@ def runtime_dir(home: Path) -> Path:
     return folder
 
 
+def _runtime_path(home: Path) -> Path:
+    temporary = Path(tempfile.gettempdir())
+    if len(os.fsencode(temporary)) > _TEMPORARY_BYTES_MAX:
+        temporary = Path("/tmp")  # noqa: S108 - what is below is checked to be ours
+    mine = temporary / f"batchpoint-{os.getuid()}"
+    return mine / hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
+
+
+def record_address(home: Path, socket_path: Path | None) -> None:
+    """Write down where the supervisor of a home listens (None: nowhere), for its callers to find.
+
+    They may have another TMPDIR than the supervisor. On a full disk they look in their own place.
+    """
+    address = home / _ADDRESS
+    with contextlib.suppress(OSError):
+        if socket_path is None:
+            address.unlink(missing_ok=True)
+            return
+        new = address.with_name(_ADDRESS + ".new")
+        new.write_bytes(os.fsencode(socket_path))
+        new.replace(address)
+
+
 # The last supervisor that this process has started, by home.
 _started: dict[Path, subprocess.Popen[bytes]] = {}
 
@@ -60,14 +83,24 @@ class SupervisorLink:
     def __init__(self, home: Path) -> None:
         """Nothing is contacted yet."""
         self.home = home
-        self.socket_path = runtime_dir(home) / "supervisor.sock"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the supervisor of the home listens, or would listen if this process started it."""
+        try:
+            return Path(os.fsdecode((self.home / _ADDRESS).read_bytes()))
+        except OSError:
+            return _runtime_path(self.home) / SOCKET
 
     def ask(self, operation: str) -> dict[str, Any] | None:
         """Send one operation ("poke", "status", "down"); None when no supervisor answers."""
+        path = self.socket_path
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
             line.settimeout(_ANSWER_SECONDS_MAX)
             try:
-                line.connect(str(self.socket_path))
+                if path.parent.stat().st_uid != os.getuid():
+                    return None  # whoever listens there is not ours
+                line.connect(str(path))
                 line.sendall(json.dumps({"op": operation}).encode() + b"\n")
                 answer = b""
                 while not answer.endswith(b"\n"):
@@ -75,7 +108,7 @@ class SupervisorLink:
                     if not data:
                         return None
                     answer += data
-            except (FileNotFoundError, ConnectionError, TimeoutError):
+            except OSError:  # nobody there, nobody who answers in time, or a path that is too long
                 return None
         return json.loads(answer)
 
@@ -116,9 +149,18 @@ class SupervisorLink:
 
 
 def _log_of(home: Path) -> BinaryIO:
-    """Open the supervisor's log; on a full disk it runs without one."""
+    """Open the supervisor's log; on a full disk it runs without one.
+
+    A log that has grown long is put aside, in the place of the one before.
+    """
     try:
         (home / "logs").mkdir(parents=True, exist_ok=True)
-        return (home / "logs" / "supervisor.log").open("ab")
+        log = (home / "logs" / "supervisor.log").open("ab")
+        if log.tell() > _LOG_BYTES_MAX:
+            log.close()
+            path = Path(log.name)
+            path.replace(path.with_name("supervisor.1.log"))
+            log = path.open("ab")
+        return log
     except OSError:
         return Path(os.devnull).open("ab")
