@@ -122,9 +122,13 @@ def _rendered(parts: Sequence[Part], items: Sequence[Dict[str, Any]], request: R
     """Return the rows of all parts as one rendered piece, in the order of the items."""
     count = sum(part.table.count for part in parts)
     style = request.render
-    if style == rows.NONE or request.action == "summary_only" or not count:
-        return Scored(rows=count, encoding=rows.NONE if count else style)
+    if style == rows.NONE or request.action == "summary_only":
+        return Scored(rows=count, encoding=rows.NONE)
     azure = style == rows.AZURE
+    if not count:  # our columns are known all the same, so that the output is never without any
+        none = Table([] if azure else rows.source_columns([], []), 0)
+        data, _, columns, encoding = rows.render(none, rows.CSV if azure else style)
+        return Scored(data, 0, columns, rows.AZURE if azure else encoding)
     tables = [_with_sources(part, items, azure=azure) for part in _ordered(parts)]
     whole = tables[0] if len(tables) == 1 else _joined(tables)
     data, _, columns, encoding = rows.render(whole, rows.CSV if azure else style)

@@ -63,6 +63,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def endpoint(place: Place, model: Path) -> None:
     place.client.deploy(model, "halving", max_concurrency_per_instance=2, max_retries=0)
+    place.client.deploy(
+        model,
+        "halving",
+        deployment="each",
+        set_default=False,
+        coalesce_files=False,
+        mini_batch_size=1,
+    )
 
 
 def run(place: Place, folder: Path, **more: Any) -> Job:
@@ -127,6 +135,28 @@ def test_the_same_rows_as_json_lines_parquet_and_azure(
     )
     job = run(place, tmp_path / "in", deployment="azure")
     assert place.predictions(job) == "0,0.5,a.csv\n1,1.0,a.csv\n0,1.5,b c.csv\n"
+
+
+def test_files_without_rows_are_scored(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "0.csv").write_bytes(column("x", []))
+    (tmp_path / "1.jsonl").write_bytes(b"")
+    for name, text in (("p.csv", "_file,_row\n"), ("p.jsonl", ""), ("p.parquet", None)):
+        job = run(place, tmp_path, output_file_name=name)
+        assert job.status.state == JobState.COMPLETED
+        assert receipt(place, job)["items"] == {"planned": 2, "scored": 2, "failed": 0}
+        if text is None:
+            found = pq.read_table(place.output(job) / name)
+            assert (found.column_names, found.num_rows) == (["_file", "_row"], 0)
+        else:
+            assert place.predictions(job, name) == text
+    (tmp_path / "2.csv").write_bytes(column("x", [3]))
+    job = run(place, tmp_path)
+    assert place.predictions(job) == "_file,_row,prediction\n2.csv,0,1.5\n"
+    # Of a model that gets each file alone, some mini-batches have no rows.
+    job = run(place, tmp_path, output_file_name="p.parquet", deployment="each")
+    assert pq.read_table(place.output(job) / "p.parquet").to_pylist() == [
+        {"_file": "2.csv", "_row": 0, "prediction": 1.5}
+    ]
 
 
 def test_files_are_predicted_together_unless_told_otherwise(

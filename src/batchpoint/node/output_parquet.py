@@ -70,7 +70,7 @@ def _write_numbers(frames: OutputFrames, path: Path) -> list[Schema]:
     for part, ordinal in frames.places():
         table = frames.tables[part]
         schema = table.schemas[table.schema[ordinal]]
-        if schema.encoding not in ("arrow", "jsonl"):
+        if schema.encoding not in ("arrow", "jsonl") or not table.length[ordinal]:
             continue
         numbers.extend(
             (
