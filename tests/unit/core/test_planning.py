@@ -110,3 +110,9 @@ def test_paging_makes_no_difference(pages: list[int], coalesce: bool) -> None:
 def test_bytes_of_a_slice() -> None:
     assert slice_bytes(Slice(0, "u", "n", 100, "", "bytes", 10, 30)) == 20
     assert slice_bytes(Slice(0, "u", "n", 100, "", "row_groups", 1, 2)) == 100
+
+
+def test_packed_files_count_for_the_text_they_would_be():
+    assert slice_bytes(Slice(0, "u", "a/n.csv", 100, "")) == 100
+    assert slice_bytes(Slice(0, "u", "a/n.Parquet", 100, "")) == 400
+    assert slice_bytes(Slice(0, "u", "a/n.csv.gz", 100, "")) == 400
