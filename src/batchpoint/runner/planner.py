@@ -46,6 +46,7 @@ class Planner:
         self.book = PlanBook()
         self.totals: manifest.PlanTotals | None = None
         self.items_listed = 0
+        self.trouble = ""  # why the plan does not grow now
 
     async def grow(self) -> AsyncIterator[PlanGrew | PlanSealed]:
         """Yield the plan's events; runs blocking work in threads.
@@ -75,6 +76,8 @@ class Planner:
                 items=self.book.items,
                 inputs_hash=self._inputs.hexdigest(),
             )
+            if self._folder.segment(totals.segments).exists():
+                raise self._input_changed()  # an earlier runner listed more
             await self._patiently(manifest.write_totals, self._folder.plan_totals, totals)
         self.totals = totals
         self._log(
@@ -88,11 +91,13 @@ class Planner:
         for attempt in count():
             try:
                 await asyncio.to_thread(write, *arguments)
+                self.trouble = ""
             except Unavailable as error:
                 if error.code != "storage_full":
                     raise
                 if not attempt:
                     self._log(f"cannot write the plan now, trying again: {error.message}")
+                self.trouble = f"storage: {error.message}"
                 await asyncio.sleep(min(_RETRY_SECONDS_MAX, 0.25 * (1 + attempt)))
             else:
                 return
@@ -141,17 +146,20 @@ class Planner:
         else:
             before = manifest.read_segment(path)
             if before.cuts != tuple(segment.cuts) or before.slices() != list(segment.slices):
-                raise Invalid(
-                    f"{self._spec.input.uri} has changed while the job was being planned (files "
-                    "came, went or were written to); invoke again when it is complete",
-                    code="input_changed",
-                )
+                raise self._input_changed()
         # After the write, which is tried again when the disk is full.
         for each in segment.slices:
             if each.item != self._last_hashed:  # how a file is cut depends on the workers
                 self._last_hashed = each.item
                 line = f"{each.uri}\0{each.size}\0{each.etag}\n"
                 self._inputs.update(line.encode("utf-8", "surrogateescape"))
+
+    def _input_changed(self) -> Invalid:
+        return Invalid(
+            f"{self._spec.input.uri} has changed while the job was being planned (files came, "
+            "went or were written to); invoke again when it is complete",
+            code="input_changed",
+        )
 
     def _grown(self, first: int, cuts: Sequence[int], items: Sequence[int]) -> PlanGrew:
         """Enter a segment into the book; an item's slices may go on from the segment before."""

@@ -313,7 +313,7 @@ class ScoreRunner:
             return self._standing.status  # nothing is known of this runner's own, or all is
         book, planner = self._planner.book, self._planner
         listed = planner.totals is not None
-        self._standing.trouble = self._trouble
+        self._standing.trouble = self._trouble or planner.trouble
         totals = Progress(
             listed=listed,
             items_total=book.items if listed else max(book.items, planner.items_listed),

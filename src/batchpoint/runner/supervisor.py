@@ -31,6 +31,8 @@ from batchpoint.runner.tidying import tidy, tidy_all
 _log = structlog.get_logger(__name__)
 _TIDY_EVERY_SECONDS = 3600.0
 _KILL_WEIGHT = 0.1
+_CRASH_SECONDS = 0.1
+_CRASH_SECONDS_MAX = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,9 @@ class Supervisor:
         status = await child.exited
         try:
             await self._after_runner(job, epoch, status)
+            crashes, _ = self._crashes.get(job, (0.0, 0))
+            if crashes >= 1:  # what has ended it may pass
+                await asyncio.sleep(min(_CRASH_SECONDS_MAX, _CRASH_SECONDS * 2**crashes))
         except BatchpointError as error:
             _log.warning("cannot look after an ended runner now", job=job, error=str(error))
         finally:

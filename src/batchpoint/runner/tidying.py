@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -28,10 +29,10 @@ def tidy(job: Job, folder: JobFolder, now: datetime) -> None:
     if job.status.state == JobState.COMPLETED or now - ended > kept:
         shutil.rmtree(folder.parts, ignore_errors=True)
         shutil.rmtree(folder.files, ignore_errors=True)
-        folder.assembly_plan.unlink(missing_ok=True)
+        _delete(folder.assembly_plan)
         return
     for path in folder.parts.glob(f"*{TEMPORARY_SUFFIX}"):
-        path.unlink(missing_ok=True)
+        _delete(path)
 
 
 def tidy_all(home: Path, get_job: Callable[[str], Job], now: datetime) -> None:
@@ -53,5 +54,10 @@ def _untidy(home: Path) -> Iterator[JobFolder]:
         return
     for name in names:
         folder = job_folder(home, name)
-        if folder.work.exists() or folder.parts.exists():
+        if folder.work.exists() or folder.parts.exists() or folder.files.exists():
             yield folder
+
+
+def _delete(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)

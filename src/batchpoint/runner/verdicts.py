@@ -10,7 +10,7 @@ from batchpoint.domain import limits
 from batchpoint.domain.minibatch import Slice, Task
 from batchpoint.formats import layout
 from batchpoint.formats.layout import JobFolder
-from batchpoint.formats.manifest import read_segment
+from batchpoint.formats.manifest import Segment, read_segment
 from batchpoint.formats.parts import PartWriter
 from batchpoint.runner.planner import Planner
 
@@ -52,8 +52,9 @@ class VerdictWriter:
         frames: list[tuple[int, Task]] = []
         failed: dict[int, None] = {}
         try:
+            segments: dict[int, Segment] = {}
             for verdict in sealed:
-                slices = self._slices(verdict.task)
+                slices = self._slices(verdict.task, segments)
                 items = list(dict.fromkeys(each.item for each in slices))
                 frame = writer.add(
                     verdict.task,
@@ -83,9 +84,14 @@ class VerdictWriter:
             )
         ]
 
-    def _slices(self, task: Task) -> list[Slice]:
-        batch = self._planner.book.mini_batch(task.mini_batch)
-        return read_segment(self._folder.segment(batch.segment)).slices_of(task)
+    def _slices(self, task: Task, last: dict[int, Segment]) -> list[Slice]:
+        """Look a task up in the manifest; `last` keeps the segment that the next one may need."""
+        index = self._planner.book.mini_batch(task.mini_batch).segment
+        if index not in last:
+            segment = read_segment(self._folder.segment(index))
+            last.clear()
+            last[index] = segment
+        return last[index].slices_of(task)
 
 
 def _failure_lines(verdict: Quarantine, slices: Sequence[Slice]) -> bytes:

@@ -8,6 +8,8 @@ from typing import cast
 
 import pytest
 
+from batchpoint.domain.errors import Unavailable
+from batchpoint.engines import local_nodes
 from batchpoint.engines.local_nodes import LeaseRequest, NodePool
 from batchpoint.engines.zygote import Child, Zygote
 
@@ -111,3 +113,48 @@ async def test_a_node_that_ends_makes_room(pool: NodePool, children: Children) -
     assert (await waiting).id != one.id
     await pool.close()
     assert children.running() == 0
+
+
+async def test_what_is_loaded_is_preferred_to_a_node_with_nothing(pool: NodePool) -> None:
+    empty, loaded = await pool.lease(want()), await pool.lease(want())
+    empty.affinity = ""
+    for node in (empty, loaded):
+        pool.give_back(node, 60.0)
+    assert await pool.lease(want()) is loaded
+    assert await pool.lease(want()) is empty
+
+
+async def test_an_agent_that_does_not_end_is_killed(
+    pool: NodePool, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_nodes, "_HUNG_SECONDS", 0.01)
+    node = await pool.lease(want())
+    killed = children.alive[node.child.pid]
+    node.child.terminate = lambda: None  # it hangs
+    node.child.kill = lambda: killed.set_result(-9)
+    pool.end(node)
+    assert await asyncio.wait_for(node.child.exited, 10) == -9
+
+
+async def test_a_node_that_cannot_be_started_leaves_its_place(
+    pool: NodePool, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children.gate.clear()
+    spawn, failures = children.spawn, [Unavailable("no room")]
+
+    async def once_not(target: str, arguments: dict[str, object]) -> Child:
+        await children.gate.wait()
+        if failures:
+            raise failures.pop()
+        return await spawn(target, arguments)
+
+    monkeypatch.setattr(children, "spawn", once_not)
+    first = asyncio.ensure_future(pool.lease(want(instances=1)))
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(pool.lease(want(instances=1)))
+    await asyncio.sleep(0)
+    children.gate.set()
+    with pytest.raises(Unavailable):
+        await first
+    assert (await asyncio.wait_for(second, 10)).job == "job"
+    assert len(pool) == 1
