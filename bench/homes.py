@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from bench import places
+from bench.timed_process import ContenderFailed
 
 BATCHPOINT = str(Path(places.PYTHON).parent / "batchpoint")
 _URL = re.compile(rb"BATCHPOINT_URL=(\S+)")
@@ -48,13 +49,18 @@ class Home:
         self._deployed.add(endpoint)
 
     def _call(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        subprocess.run(
+        done = subprocess.run(
             [BATCHPOINT, *arguments],
             env=environment or self.environment(),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
         )
+        if done.returncode:
+            command = " ".join(["batchpoint", *arguments])
+            raise ContenderFailed(f"{command} ended with {done.returncode}:\n{done.stdout}")
 
     def down(self) -> None:
         """End everything that runs for this home."""
