@@ -33,6 +33,7 @@ from batchpoint.formats.parts import PartReader
 from batchpoint.node.agent_connection import AgentConnection
 from batchpoint.node.process_tree import descendants
 from batchpoint.node.wire import Heartbeat, NodeOrder
+from batchpoint.storage.locate import etag_of
 
 NODE = "n1"
 
@@ -144,7 +145,13 @@ class Tiny:
                 path = data / f"f{number:05d}{self.suffix}"
                 path.write_text(text)
                 self.slices.append(
-                    Slice(number, f"file://{path}", path.name, len(text.encode()), "etag")
+                    Slice(
+                        number,
+                        f"file://{path}",
+                        path.name,
+                        len(text.encode()),
+                        etag_of(path.stat()),
+                    )
                 )
         self.cuts = list(range(0, len(self.slices), self.per_batch))
         write_segment(self.folder.segment(0), self.slices, self.cuts, 0)

@@ -12,6 +12,7 @@ from batchpoint.domain.errors import Unavailable
 from batchpoint.domain.minibatch import Slice
 from batchpoint.formats.parts import PartReader
 from batchpoint.node.user_log import UserLog
+from batchpoint.storage.locate import etag_of
 from tests.integration.agent_harness import AgentProcess, Tiny, listen, rows_of, run, served, until
 
 ECHO = """
@@ -181,9 +182,10 @@ async def test_a_script_gets_slices_as_files_with_the_header(
 ) -> None:
     source = tmp_path / "big.csv"
     source.write_bytes(b'"a\n,b",c\n1,2\n3,4\n5,6\n')
+    etag = etag_of(source.stat())
     slices = [
-        Slice(0, f"file://{source}", "big.csv", 21, "e", "bytes", 9, 13, 0),
-        Slice(0, f"file://{source}", "big.csv", 21, "e", "bytes", 13, 21, 1),
+        Slice(0, f"file://{source}", "big.csv", 21, etag, "bytes", 9, 13, 0),
+        Slice(0, f"file://{source}", "big.csv", 21, etag, "bytes", 13, 21, 1),
     ]
     script = """
 import os

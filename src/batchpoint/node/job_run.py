@@ -357,6 +357,13 @@ class JobRun:
         if not told["ok"]:
             self._failed(slot, ticket, told)
             return
+        try:
+            self._staging.check_unchanged(ticket)
+        except Invalid as changed:
+            self._forget(ticket)
+            error = attempt_errors.ours(changed, "input", file=_file_of(ticket))
+            self.flow.failed(self._ended(ticket, "failed", told.get("seconds", 0.0), error))
+            return
         result = TaskResult(
             task=ticket.assignment.task,
             attempt=ticket.assignment.attempt,

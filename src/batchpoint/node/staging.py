@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from batchpoint.domain.errors import Invalid
 from batchpoint.domain.minibatch import MiniBatch, Slice
 from batchpoint.formats.layout import JobFolder
 from batchpoint.formats.manifest import Segment, read_segment
+from batchpoint.storage.locate import etag_of
 
 _SEGMENTS_CACHED = 8
 _COPY_BYTES = 1 << 20
@@ -113,6 +115,26 @@ class Staging:
             uri if (uri := one.uri).startswith("/") else local_path(uri) for one in ticket.slices
         ]
         return True
+
+    def check_unchanged(self, ticket: Ticket) -> None:
+        """Refuse what was scored from files that are no longer those that were listed.
+
+        Slices of such a file would be cut in the wrong places. A file that is gone was read before.
+
+        Raises:
+            Invalid: a file was written to since (code input_changed).
+        """
+        for one in ticket.slices:
+            try:
+                changed = etag_of(os.stat(local_path(one.uri))) != one.etag  # noqa: PTH116 - fast
+            except OSError:
+                continue
+            if changed:
+                raise Invalid(
+                    f"{one.name} was written to after the job had listed it; invoke again when the "
+                    "input is complete",
+                    code="input_changed",
+                )
 
     def make(self, ticket: Ticket) -> None:
         """Make the slice files of a task (in a thread).

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import JobInput
 from batchpoint.domain.minibatch import Slice
+from batchpoint.storage.locate import etag_of
 
 
 def local_path(uri: str) -> Path:
@@ -68,7 +69,7 @@ def list_items(
                 uri=os.fsdecode(path),
                 name=os.fsdecode(shown),
                 size=found.st_size if stat.S_ISREG(found.st_mode) else 0,
-                etag=f"{found.st_mtime_ns:x}-{found.st_size:x}",
+                etag=etag_of(found),
             )
     except OSError as error:
         raise _unlisted(error, root) from error
