@@ -15,6 +15,8 @@ import pytest
 from batchpoint.domain.job import Job, JobState
 from tests.integration.conftest import Place
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of mlflow, when it saves the model
+
 READS = """
 import os, time
 
@@ -116,7 +118,6 @@ def line_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("mini_batch_size", [1, 50])
 def test_broken_tables_fail_alone_without_code(
     place: Place, tmp_path: Path, line_model: Path, mini_batch_size: int

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from batchpoint.api.body_limit import BodyLimit
 from batchpoint.api.problems import Problem, install
 from batchpoint.api.route_groups import LateRoutes, RouteGroups
 from batchpoint.api.services import Services
@@ -44,6 +45,7 @@ def create_app(services: Services) -> FastAPI:
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
     )
+    app.add_middleware(BodyLimit)
     groups = RouteGroups(app, services)
     if services.embedded:
         app.add_middleware(LateRoutes, groups=groups)

@@ -15,6 +15,7 @@ from batchpoint.ledger.database import Database
 from batchpoint.ledger.schema import checkpoints, jobs
 
 CHECKPOINTS_PER_READ = 64
+LEASE_SECONDS_MAX = 600.0
 
 
 class Renewed(NamedTuple):
@@ -307,7 +308,12 @@ class JobStore(Database):
 
 
 def _lease_is_free(now: float) -> ColumnElement[bool]:
-    return or_(jobs.c.lease_until.is_(None), jobs.c.lease_until <= now)
+    """Tell whether nobody holds a job: its lease has run out, or is of a clock since set back."""
+    return or_(
+        jobs.c.lease_until.is_(None),
+        jobs.c.lease_until <= now,
+        jobs.c.lease_until > now + LEASE_SECONDS_MAX,
+    )
 
 
 def _exists(connection: Connection, job: str) -> bool:

@@ -80,6 +80,14 @@ def test_lists_go_from_new_to_old_in_pages(ledger: Ledger) -> None:
         ledger.list_jobs(after="ghost")
 
 
+def test_a_lease_of_a_clock_that_was_set_back_is_free(ledger: Ledger) -> None:
+    ledger.create_job(new_job("a-job"), None, None)
+    assert ledger.acquire_lease("a-job", "one", NOW + 3600, 15) == 1
+    assert ledger.adoptable_jobs(NOW, 9) == ["a-job"]
+    assert ledger.acquire_lease("a-job", "two", NOW, 15) == 2
+    assert ledger.adoptable_jobs(NOW, 9) == []
+
+
 def test_a_lease_is_exclusive_until_it_ends(ledger: Ledger) -> None:
     ledger.create_job(new_job("j-1"), None, None)
     assert ledger.adoptable_jobs(NOW, 10) == ["j-1"]
