@@ -145,7 +145,10 @@ class Zygote:
             self._told(json.loads(line))
 
     def _ended(self) -> None:
-        """Tell those who wait for a child that none will come."""
+        """Tell those who wait for a child that none will come.
+
+        Nobody will tell any more how children end: the kernel or the lifeline ends them now.
+        """
         asyncio.get_running_loop().remove_reader(self._control.fileno())
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
@@ -153,6 +156,10 @@ class Zygote:
             if not waiting.done():
                 waiting.set_exception(_gone())
         self._starting.clear()
+        for child in self._running.values():
+            if not child.exited.done():
+                child.exited.set_result(-signal.SIGKILL)
+        self._running.clear()
 
     def _told(self, message: dict[str, Any]) -> None:
         if "error" in message:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +20,7 @@ from batchpoint.domain.errors import Unavailable
 _ANSWER_SECONDS_MAX = 30.0
 # A socket's whole path has 104 bytes on macOS; ours adds user, home and the socket's own name.
 _TEMPORARY_BYTES_MAX = 50
+_STARTING_POLL_SECONDS = 0.05
 _LOG_BYTES_MAX = 16 * 1024 * 1024
 _ADDRESS = "supervisor.address"
 SOCKET = "supervisor.sock"
@@ -119,13 +121,27 @@ class SupervisorLink:
     def ensure(self) -> None:
         """Wake the supervisor up, or start a detached one that ends when it is idle.
 
-        One that this process has started and that does not answer is still starting or about to
-        end: either way it looks for jobs once more, so there is no need for another.
+        One that this process has started and that does not answer is still starting, and will look
+        for jobs, or it was told to end, and will not: a thread sees to it that there is another.
         """
         if not self.poke():
             started = _started.get(self.home)
             if started is None or started.poll() is not None:
                 self.start()
+            else:
+                waiting = threading.Thread(
+                    target=self._ensure_after, args=(started,), name="supervisor-start", daemon=True
+                )
+                waiting.start()
+
+    def _ensure_after(self, started: subprocess.Popen[bytes]) -> None:
+        """Wait until a supervisor answers or has ended; start another one in its place."""
+        while not self.poke():
+            if started.poll() is not None:
+                if _started.get(self.home) is started:
+                    self.start()
+                return
+            time.sleep(_STARTING_POLL_SECONDS)
 
     def start(self) -> None:
         """Start a detached supervisor; does not wait for it. A second one ends by itself."""
