@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,7 +60,7 @@ def until(happened: Callable[[], object], what: str) -> None:
 class Wild(Place):
     """A place with a supervisor of its own."""
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> None:
         """Start a supervisor and wait until it answers."""
         log = (self.home.parent / "supervisor.log").open("ab")
         with log:
@@ -70,8 +71,9 @@ class Wild(Place):
                 stderr=log,
                 start_new_session=True,
             )
+        # A process that nobody waits for is a warning, and here a failure.
+        threading.Thread(target=started.wait, daemon=True).start()
         until(self.link.poke, "the supervisor answers")
-        return started
 
     def tree(self) -> list[psutil.Process]:
         """Give the supervisor and everything below it."""
@@ -107,13 +109,12 @@ def wild(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wild]:
     home.mkdir()
     with Client(app=wiring.embedded_app(Settings(home=home))) as client:
         place = Wild(home, client, SupervisorLink(home))
-        first = place.start()
+        place.start()
         settings = {"mini_batch_size": 1, "max_concurrency_per_instance": 2}
         place.deploy_script(home.parent / "slow", "slow-one", SLOW, **settings)
         yield place
         family = place.tree()
         place.link.down()
-        first.wait()
         _, alive = psutil.wait_procs(family, timeout=5)
         assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
 
