@@ -7,28 +7,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import JobInput
 from batchpoint.domain.minibatch import Slice
-from batchpoint.storage.locate import etag_of
-
-
-def local_path(uri: str) -> Path:
-    """Return the local path that a `file://` URI or a plain absolute path names.
-
-    Raises:
-        Invalid: the URI names something that is not on this machine (code `uri_invalid`).
-    """
-    if uri.startswith("/"):
-        return Path(uri)
-    parts = urlsplit(uri)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise Invalid(
-            f"{uri!r} cannot be read: expected a local path or a file:// URI", code="uri_invalid"
-        )
-    return Path(unquote(parts.path))
+from batchpoint.storage.locate import etag_of, path_of
 
 
 def list_items(
@@ -49,7 +32,7 @@ def list_items(
         Invalid: the input does not exist (`input_not_found`) or cannot be listed
             (`input_unreadable`); the message names the path.
     """
-    root = local_path(source.uri)
+    root = path_of(source.uri)
     try:
         state = root.stat()
         if stat.S_ISDIR(state.st_mode):

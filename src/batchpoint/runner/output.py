@@ -12,8 +12,8 @@ from batchpoint.formats.layout import JobFolder
 from batchpoint.formats.manifest import read_segment, read_totals
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.node.output_request import AssembleRequest, Counts
-from batchpoint.runner.listing import local_path
 from batchpoint.runner.progress import unpack
+from batchpoint.storage.locate import path_of
 
 
 def write_assembly_plan(job: Job, folder: JobFolder, ledger: Ledger) -> Counts:
@@ -55,7 +55,7 @@ def request_for(
     return AssembleRequest(
         job=job.name,
         job_dir=folder.root,
-        output_dir=local_path(job.spec.output.uri),
+        output_dir=path_of(job.spec.output.uri),
         spec=job.spec,
         counted=counted,
         retries=status.progress.retries,

@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import JobInput
-from batchpoint.runner.listing import list_items, local_path
+from batchpoint.runner.listing import list_items
+
+
+def names_at(uri: str) -> list[str]:
+    return [item.name for item in list_items(JobInput(type="uri_folder", uri=uri))]
 
 
 def names(root: Path) -> list[str]:
@@ -106,9 +110,10 @@ def test_a_missing_input_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("uri", ["s3://bucket/key", "file://host/path", "relative"])
 def test_other_uris_are_refused(uri: str) -> None:
-    with pytest.raises(Invalid, match="expected a local path"):
-        local_path(uri)
+    with pytest.raises(Invalid, match="expected an absolute path"):
+        names_at(uri)
 
 
-def test_percent_escapes_are_undone() -> None:
-    assert local_path("file:///a%20b/c") == Path("/a b/c")
+def test_percent_escapes_are_undone(tmp_path: Path) -> None:
+    (tmp_path / "a b.csv").write_text("x")
+    assert names_at(tmp_path.as_uri() + "/a%20b.csv") == ["a b.csv"]
