@@ -34,6 +34,8 @@ from batchpoint.settings import Settings
 wiring.run_supervisor(Settings(home=Path(os.environ["BATCHPOINT_HOME"])), exit_when_idle=False)
 """
 PATIENCE_SECONDS = 30.0
+# Other sessions of these tests on the machine sleep for other times.
+NAP = str(100_000 + os.getpid())
 SLOW = """
 import os, time
 
@@ -212,7 +214,7 @@ STUBBORN = {
     ),
     "in C code": "    ctypes.PyDLL(None).sleep(1000)\n",
     "has children": (
-        "    subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+        f"    subprocess.Popen(['sleep', '{NAP}'], start_new_session=True)\n"
         "    if os.fork() == 0:\n        os.setsid()\n        os.fork()\n        time.sleep(1000)\n"
         "    time.sleep(1000)\n"
     ),
@@ -249,7 +251,7 @@ def init():
 def run(mini_batch):
     if os.fork() == 0:
         os.setsid()
-        subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        subprocess.Popen(["sleep", "%NAP%"], start_new_session=True)
         os._exit(0)
     os.wait()
     return [1 for _ in mini_batch]
@@ -258,7 +260,9 @@ def run(mini_batch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody can find a daemon's maker")
 def test_daemons_of_user_code_end_with_the_job(wild: Wild, tmp_path: Path) -> None:
-    wild.deploy_script(tmp_path / "code", "daemons", DAEMON, max_concurrency_per_instance=1)
+    wild.deploy_script(
+        tmp_path / "code", "daemons", DAEMON.replace("%NAP%", NAP), max_concurrency_per_instance=1
+    )
     (tmp_path / "data").mkdir()
     job = wild.client.invoke("daemons", items(tmp_path / "data", 3), mini_batch_size=1)
     job.wait(timeout_seconds=PATIENCE_SECONDS)
@@ -273,7 +277,7 @@ def asleep() -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.cmdline() == ["sleep", "1000"]:
+            if process.cmdline() == ["sleep", NAP]:
                 found.append(process)
     return found
 

@@ -142,7 +142,10 @@ class WorkerPool:
     def look(self, now: float) -> None:
         """End workers whose load takes longer than it may; call it twice a second or so."""
         self._memory.sample()
-        process_tree.reap_orphans(self._pids())
+        if self._order is None:
+            process_tree.end_orphans(self._pids())  # some were on their way when the job ended
+        else:
+            process_tree.reap_orphans(self._pids())
         for slot in (self._parent, *self.slots):
             if (
                 slot.state == "loading"
