@@ -166,3 +166,10 @@ def test_a_supervisor_waits_for_a_lease_that_nobody_gave_back(
     assert ledger.acquire_lease(job.name, "another-name:/home:1", now, 4.0) is not None
     home.link.start()
     home.check(job)
+
+
+def test_waiting_for_a_job_replaces_a_supervisor_that_died(home: Home) -> None:
+    job = home.invoke()
+    psutil.Process(home.status()["pid"]).kill()
+    until(lambda: home.link.ask("status") is None)
+    home.check(job)

@@ -54,9 +54,11 @@ def job_routes(services: Services) -> APIRouter:
             wait_seconds
             and found.version <= after_version
             and found.status.state not in TERMINAL_STATES
-            and await watch.changed(job, after_version, wait_seconds)
         ):
-            found = await run_in_threadpool(ledger.get_job, job)
+            # Whoever waits wants it to go on: its supervisor may have died since it was invoked.
+            await run_in_threadpool(services.invocations.wake)
+            if await watch.changed(job, after_version, wait_seconds):
+                found = await run_in_threadpool(ledger.get_job, job)
         return found
 
     @router.post("/{job}/cancel", summary="Cancel a job", responses=problems(404))

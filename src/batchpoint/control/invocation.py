@@ -66,6 +66,10 @@ class Invocations:
         self._wake()
         return known
 
+    def wake(self) -> None:
+        """See to it that somebody runs the jobs there are."""
+        self._wake()
+
     def cancel(self, job: str) -> Job:
         """Ask for a job to be stopped. Raises: NotFound (`job_not_found`)."""
         asked = self._ledger.request_cancel(job)
