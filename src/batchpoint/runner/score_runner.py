@@ -269,9 +269,8 @@ class ScoreRunner:
             Unavailable: `lease_lost`. A full or failing disk is waited for instead, and said.
         """
         async with self._committing:
+            await self._seal_verdicts()
             try:
-                if self._verdicts is not None:
-                    self._records.extend(await asyncio.to_thread(self._verdicts.seal))
                 taken = len(self._records)
                 body = progress.pack(self._records[:taken]) if taken else None
                 renewed = await asyncio.to_thread(self._renew, self._show(), body)
@@ -288,6 +287,15 @@ class ScoreRunner:
                 # What an earlier runner may have published already is not taken back.
                 if not self._standing.was_writing:
                     self._inbox.put_nowait(m.CancelRequested())
+
+    async def _seal_verdicts(self) -> None:
+        """Make verdicts durable; where that fails they wait, and the lease is renewed all the same."""
+        if self._verdicts is None:
+            return
+        try:
+            self._records.extend(await asyncio.to_thread(self._verdicts.seal))
+        except BatchpointError as error:
+            self._log(f"cannot write down failed items now, trying again: {error.message}")
 
     def _renew(self, status: JobStatus, body: bytes | None) -> Renewed:
         return self._ledger.renew(

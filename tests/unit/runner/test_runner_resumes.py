@@ -16,6 +16,7 @@ import pytest
 
 from batchpoint.clock import SystemClock
 from batchpoint.core.lifecycle import JOB_TRANSITIONS
+from batchpoint.core.messages import Record
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Unavailable
 from batchpoint.domain.job import Job, JobInput, JobOutput, JobState, JobStatus
@@ -26,6 +27,7 @@ from batchpoint.ledger.ledger import Ledger
 from batchpoint.node.output_request import AssembledOutput, AssembleRequest
 from batchpoint.runner import score_runner
 from batchpoint.runner.score_runner import RunnerParts, ScoreRunner
+from batchpoint.runner.verdicts import VerdictWriter
 from sim.simulated_engine import SimulatedEngine
 from tests.unit.resolved_jobs import new_job
 
@@ -315,6 +317,29 @@ async def test_commits_that_fail_half_way_lose_and_double_nothing(world: World) 
             raise Unavailable("the disk is full", code="storage_full")
 
     assert await run_once(world, hook) == JobState.COMPLETED
+    check(world)
+
+
+async def test_verdicts_that_cannot_be_written_do_not_hold_up_the_lease(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal, renewals, refused = VerdictWriter.seal, 0, 0
+
+    def full(verdicts: VerdictWriter) -> list[Record]:
+        nonlocal refused
+        if verdicts.pending and renewals < 3:
+            refused += 1
+            raise Unavailable("the disk is full", code="storage_full")
+        return seal(verdicts)
+
+    def hook(step: str, _: Callable[[], None]) -> None:
+        nonlocal renewals
+        renewals += refused > 0 and step in ("after renew", "after commit")
+
+    monkeypatch.setattr(VerdictWriter, "seal", full)
+    monkeypatch.setattr(score_runner, "_BACKOFF_SECONDS", (0.001,))
+    assert await run_once(world, hook) == JobState.COMPLETED
+    assert refused, "there are failed items in this world"
     check(world)
 
 
