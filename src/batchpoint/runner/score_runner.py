@@ -289,7 +289,7 @@ class ScoreRunner:
                     self._inbox.put_nowait(m.CancelRequested())
 
     async def _seal_verdicts(self) -> None:
-        """Make verdicts durable; where that fails they wait, and the lease is renewed all the same."""
+        """Make verdicts durable; while that fails they wait, and the lease is renewed."""
         if self._verdicts is None:
             return
         try:
