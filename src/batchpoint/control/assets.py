@@ -11,7 +11,6 @@ from typing import Protocol, TypeVar
 
 from batchpoint.clock import Clock
 from batchpoint.control.references import asset_reference
-from batchpoint.domain import limits
 from batchpoint.domain.asset import Environment, Model
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
 from batchpoint.domain.ids import asset_name
@@ -268,11 +267,6 @@ class Assets:
         if found is None:
             raise _no_such_asset(kind, name, version)
         return found
-
-
-def page_size(limit: int) -> int:
-    """Bring the size of a page that a caller asks for into bounds."""
-    return max(1, min(limit, limits.LIST_PAGE_MAX))
 
 
 def _content_hash(*facts: str) -> str:

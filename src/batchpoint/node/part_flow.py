@@ -18,7 +18,12 @@ from batchpoint.core.messages import TaskResult
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Unavailable
 from batchpoint.formats.durable import TEMPORARY_SUFFIX
-from batchpoint.formats.layout import JobFolder, parse_part_name, part_name
+from batchpoint.formats.layout import (
+    JobFolder,
+    init_harvest_name,
+    parse_part_name,
+    part_name,
+)
 from batchpoint.formats.parts import FrameFiles, PartWriter
 from batchpoint.node import harvested_files
 from batchpoint.node.wire import NodeOrder
@@ -231,7 +236,7 @@ class PartFlow:
         while self._init or self._sealing or self._held or self.warning:
             try:
                 if self._init is not None:
-                    name = f"{self._order.epoch:06d}-{self._order.node}-init"
+                    name = init_harvest_name(self._order.epoch, self._order.node)
                     place = self._folder.files / name
                     await self._run(harvested_files.publish_init, self._init, place)
                     self._init = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
 from collections.abc import Sequence
 
 from batchpoint.domain.minibatch import MiniBatch
+from batchpoint.formats.manifest import segment_of
 
 
 class PlanBook:
@@ -40,7 +40,7 @@ class PlanBook:
 
     def mini_batch(self, index: int) -> MiniBatch:
         """Find a mini-batch by its index."""
-        segment = bisect_right(self._firsts, index) - 1
+        segment = segment_of(self._firsts, index)
         at = index - self._firsts[segment]
         bounds = self._bounds[segment]
         return MiniBatch(index, segment, bounds[at], bounds[at + 1])
