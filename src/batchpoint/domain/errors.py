@@ -130,7 +130,6 @@ CODES: dict[str, type[BatchpointError]] = {
     "error_threshold_exceeded": JobFailed,
     "nothing_scored": JobFailed,
     "systemic_failure": JobFailed,
-    "poison_mini_batch": JobFailed,
     "output_columns_reserved": JobFailed,
     "output_files_clash": JobFailed,
     "storage_full": Unavailable,

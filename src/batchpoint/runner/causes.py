@@ -11,7 +11,7 @@ from batchpoint.domain.job import ErrorInfo, JobSpec, Progress
 from batchpoint.formats.documents import readable
 
 _Origin = Literal["user", "environment", "input", "storage", "batchpoint"]
-_ORIGINS: dict[str, _Origin] = {"no_input_items": "input", "poison_mini_batch": "batchpoint"}
+_ORIGINS: dict[str, _Origin] = {"no_input_items": "input"}
 _ORIGINS_OF_FAMILIES: dict[str, _Origin] = {
     "input": "input",
     "uri": "input",
@@ -67,9 +67,6 @@ def _sentence(code: str, spec: JobSpec, progress: Progress) -> str:
         else f"none of the {progress.items_failed} items could be scored",
         "systemic_failure": "the first mini-batches all failed in the same way and nothing was "
         "scored",
-        "poison_mini_batch": "a mini-batch was lost "
-        f"{limits.INFRASTRUCTURE_LOSSES_IN_A_ROW_MAX} times in a row with the worker or node that "
-        "held it",
     }
     return sentences.get(code, "the job could not be finished")
 
