@@ -185,7 +185,7 @@ def job_card(job: Job, width: int, now: datetime) -> str:
         ("state", status.state.value),
         ("endpoint", f"{spec.endpoint_name} / {spec.deployment_name}"),
         ("model", f"{short_hash(spec.model.name + ':' + spec.model.version)} ({spec.model.type})"),
-        ("input", f"{spec.input.uri} ({spec.input.type})"),
+        ("input", f"{spec.input.shown} ({spec.input.type})"),
         ("output", status.output_uri or f"{spec.output.uri} (not complete)"),
         ("items", (f"{progress.items_done:,} of {rough}{progress.items_total:,} done, "
                   f"{progress.items_failed:,} failed")),

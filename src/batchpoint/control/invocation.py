@@ -102,7 +102,7 @@ class Invocations:
             output = self._outputs / name / "score"
         else:
             output = default_output(self._home, name)
-        _refuse_used_output(output, path_of(source.uri))
+        _refuse_used_output(output, path_of(source.sources[0]))
         return JobSpec(
             endpoint_name=endpoint,
             deployment_name=deployment.name,
@@ -127,7 +127,7 @@ def checked_input(source: JobInput) -> JobInput:
     Whether a folder holds anything is found by listing it, when the job runs.
     Raises: Invalid (`input_not_found`, `input_unreadable`, `uri_invalid`, `field_invalid`).
     """
-    path = path_of(source.uri, where="input.uri")
+    path = path_of(source.sources[0], where="input.uri")
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
         present = is_folder or is_file or path.exists()

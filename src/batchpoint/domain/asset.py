@@ -1,4 +1,4 @@
-"""Assets: registered, versioned, immutable models and environments."""
+"""Assets: registered, versioned, immutable models, data, code and environments."""
 
 from __future__ import annotations
 
@@ -24,6 +24,41 @@ class Model(Noun):
     tags: TextMap = Field(default_factory=dict)
     properties: TextMap = Field(default_factory=dict)
     # Set by the server.
+    archived: bool = False
+    created_at: datetime | None = None
+
+
+class Data(Noun):
+    """A data asset: a name and a version for where data lies.
+
+    `path` is a URI, or an uploaded tree. The asset points at data and copies nothing but uploads.
+    """
+
+    name: str | None = None
+    version: Text | None = None
+    type: Annotated[Literal["uri_folder", "uri_file", "mltable"], BeforeValidator(snake)] = (
+        "uri_folder"
+    )
+    path: str
+    description: str | None = Field(default=None, max_length=limits.DESCRIPTION_LENGTH_MAX)
+    tags: TextMap = Field(default_factory=dict)
+    properties: TextMap = Field(default_factory=dict)
+    # Set by the server.
+    archived: bool = False
+    created_at: datetime | None = None
+
+
+class Code(Noun):
+    """A folder of scoring code, registered so that deployments can share it by reference."""
+
+    name: str | None = None
+    version: Text | None = None
+    path: str
+    description: str | None = Field(default=None, max_length=limits.DESCRIPTION_LENGTH_MAX)
+    tags: TextMap = Field(default_factory=dict)
+    properties: TextMap = Field(default_factory=dict)
+    # Set by the server.
+    archived: bool = False
     created_at: datetime | None = None
 
 
@@ -45,4 +80,5 @@ class Environment(Noun):
     properties: TextMap = Field(default_factory=dict)
     os_type: Annotated[Literal["linux"], BeforeValidator(snake)] | None = None
     # Set by the server.
+    archived: bool = False
     created_at: datetime | None = None

@@ -75,6 +75,8 @@ class Resources(Noun):
 
 OutputAction = Annotated[Literal["append_row", "summary_only"], BeforeValidator(snake)]
 OutputFormat = Annotated[Literal["batchpoint", "azure"], BeforeValidator(snake)]
+# Literal values a script reads by name, or a no-code model gets as MLflow's `params`.
+Parameters = Annotated[dict[str, str | int | float | bool], Field(max_length=limits.PARAMETERS_MAX)]
 LoggingLevel = Annotated[Literal["debug", "info", "warning"], BeforeValidator(snake)]
 
 
@@ -93,6 +95,7 @@ class DeploymentSettings(Noun):
     output_file_name: str | None = None
     output_format: OutputFormat | None = None
     environment_variables: TextMap = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
     # Ours: let a script receive slices of big text files, and let no-code models coalesce files.
     split_files: bool | None = None
     coalesce_files: bool | None = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from batchpoint.domain.endpoint import LoggingLevel, OutputAction, OutputFormat
+from batchpoint.domain import limits
+from batchpoint.domain.endpoint import LoggingLevel, OutputAction, OutputFormat, Parameters
+from batchpoint.domain.errors import Invalid
 from batchpoint.domain.model_shape import Noun, TextMap, snake
 
 
@@ -31,10 +33,37 @@ InputType = Annotated[Literal["uri_file", "uri_folder"], BeforeValidator(snake)]
 
 
 class JobInput(Noun):
-    """A pointer to data: a file or a folder (every file below it, in UTF-8 order of the path)."""
+    """A pointer to data: a file, a folder, or several of them in the order given (`uris`).
+
+    A folder is every file below it, in UTF-8 order of the path. `pattern` keeps only items whose
+    path below the folder matches a glob (`**/*.csv`). `asset` is the data asset that was named,
+    once it is resolved to where its data lies.
+    """
 
     type: InputType
-    uri: str
+    uri: str | None = None
+    uris: tuple[str, ...] = Field(default=(), max_length=limits.INPUT_URIS_MAX)
+    pattern: str | None = None
+    # Set by the server.
+    asset: str | None = None
+
+    @model_validator(mode="after")
+    def _points_somewhere(self) -> Self:
+        if (self.uri is None) == (not self.uris):
+            raise Invalid("give either uri, or several as uris", code="field_invalid")
+        return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All that is pointed at, in order."""
+        return (self.uri,) if self.uri is not None else self.uris
+
+    @property
+    def shown(self) -> str:
+        """What is pointed at, in a few words for people."""
+        more = len(self.sources) - 1
+        told = self.sources[0] + (f" (pattern {self.pattern})" if self.pattern else "")
+        return f"{told} and {more} more" if more else told
 
 
 class JobOutput(Noun):
@@ -89,6 +118,7 @@ class ScoringSettings(Noun):
     output_file_name: str
     output_format: OutputFormat
     environment_variables: TextMap
+    parameters: Parameters = Field(default_factory=dict)
     split_files: bool
     coalesce_files: bool
 
@@ -108,6 +138,7 @@ class JobSpec(Noun):
     settings: ScoringSettings
     input: JobInput
     output: JobOutput
+    webhook_url: str | None = None
     experiment_name: str | None = None
     tags: TextMap = Field(default_factory=dict)
     description: str | None = None
@@ -185,6 +216,7 @@ class Overrides(Noun):
     error_threshold: int | None = Field(default=None, ge=-1)
     output_file_name: str | None = None
     environment_variables: TextMap = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
 
 
 class Invocation(Noun):
@@ -194,6 +226,8 @@ class Invocation(Noun):
     input: JobInput
     output: JobOutput | None = None
     job_name: str | None = None
+    # Called once the job has ended, with its name and state, until it answers.
+    webhook_url: str | None = None
     experiment_name: str | None = None
     description: str | None = None
     tags: TextMap = Field(default_factory=dict)

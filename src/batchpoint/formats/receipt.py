@@ -101,7 +101,10 @@ def source_of(spec: JobSpec, inputs_hash: str) -> dict[str, dict[str, str | None
             "version": environment.version,
             "hash": environment.hash,
         },
-        "input": {"type": spec.input.type, "uri": spec.input.uri, "hash": inputs_hash},
+        "input": {
+            **spec.input.model_dump(mode="json", exclude_defaults=True),
+            "hash": inputs_hash,
+        },
     }
 
 

@@ -10,7 +10,9 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, func, select
 from batchpoint.ledger.database import Database
 from batchpoint.ledger.schema import resources
 
-Kind = Literal["endpoint", "deployment", "compute", "model", "environment"]
+Kind = Literal[
+    "endpoint", "deployment", "compute", "datastore", "model", "environment", "data", "code"
+]
 ANONYMOUS = "anonymous"
 """Name of assets that were given none; their version is the hash of their content."""
 

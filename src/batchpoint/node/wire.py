@@ -23,12 +23,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from batchpoint.core.messages import Assignment, AttemptError, Outcome, TaskResult
 from batchpoint.domain import limits
+from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import Unavailable
 from batchpoint.domain.job import JobSpec
 from batchpoint.domain.minibatch import MiniBatch, Slice, Task
@@ -47,7 +48,8 @@ class NodeOrder:
 
     `job_dir` is the job's folder, `epoch` the runner's lease epoch, `slots` how many workers run on
     the node. `threads`: what numeric libraries may use per worker; 0 derives it from the cores of
-    this machine and all workers of the job, as if every node of the job ran here.
+    this machine and all workers of the job, as if every node of the job ran here. `access` holds
+    secrets: it goes over the agent's private socket and is never written anywhere.
     """
 
     job: str
@@ -57,6 +59,7 @@ class NodeOrder:
     node: str
     slots: int
     threads: int = 0
+    access: StorageAccess = field(default_factory=StorageAccess, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ def order_to_json(order: NodeOrder) -> Message:
         "node": order.node,
         "slots": order.slots,
         "threads": order.threads,
+        "access": _access_to_json(order.access),
     }
 
 
@@ -150,7 +154,21 @@ def order_from_json(value: Message) -> NodeOrder:
         node=value["node"],
         slots=value["slots"],
         threads=value["threads"],
+        access=StorageAccess.model_validate(value["access"]),
     )
+
+
+def _access_to_json(access: StorageAccess) -> Message:
+    return {
+        "ambient": access.ambient,
+        "datastores": [
+            {
+                "datastore": each.datastore.model_dump(mode="json"),
+                "credentials": each.credentials and each.credentials.revealed(),
+            }
+            for each in access.datastores
+        ],
+    }
 
 
 def work_to_json(work: Sequence[tuple[MiniBatch, Assignment]]) -> list[list[float]]:

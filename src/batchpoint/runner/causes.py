@@ -57,7 +57,7 @@ def _sentence(code: str, spec: JobSpec, progress: Progress) -> str:
     attempts = spec.settings.max_retries + 1
     loading = "init() of the scoring script" if spec.code else "loading the model"
     sentences = {
-        "no_input_items": f"{spec.input.uri} holds no files; point --input at a file, or at a "
+        "no_input_items": f"{spec.input.shown} holds no files; point --input at a file, or at a "
         "folder with files in it",
         "init_failed": f"{loading} failed in {attempts} fresh worker{'s'[: attempts - 1]}",
         "error_threshold_exceeded": f"{_items(progress.items_failed)} failed, and error_threshold "

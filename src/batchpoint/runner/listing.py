@@ -32,7 +32,7 @@ def list_items(
         Invalid: the input does not exist (`input_not_found`) or cannot be listed
             (`input_unreadable`); the message names the path.
     """
-    root = path_of(source.uri)
+    root = path_of(source.sources[0])
     try:
         state = root.stat()
         if stat.S_ISDIR(state.st_mode):

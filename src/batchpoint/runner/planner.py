@@ -156,7 +156,7 @@ class Planner:
 
     def _input_changed(self) -> Invalid:
         return Invalid(
-            f"{self._spec.input.uri} has changed while the job was being planned (files came, "
+            f"{self._spec.input.shown} has changed while the job was being planned (files came, "
             "went or were written to); invoke again when it is complete",
             code="input_changed",
         )
