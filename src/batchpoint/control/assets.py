@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from batchpoint.clock import Clock
-from batchpoint.control.references import asset_reference
 from batchpoint.domain.asset import Environment, Model
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
 from batchpoint.domain.ids import asset_name
 from batchpoint.domain.job import ResolvedCode, ResolvedEnvironment, ResolvedModel
+from batchpoint.domain.references import RegistryReference, asset_reference
 from batchpoint.domain.upload import PREFIX
 from batchpoint.ledger.ledger import ANONYMOUS, Kind, Ledger, Record
 from batchpoint.storage.locate import path_of
 from batchpoint.storage.tree_store import TreeStore
 
 _Asset = TypeVar("_Asset", Model, Environment)
-
-
-_REGISTRIES = "azureml://registries/"
 
 
 class EnvironmentResolver(Protocol):
@@ -95,8 +92,15 @@ class Assets:
         Raises: as `register_model`; NotFound (`model_not_found`).
         """
         if isinstance(model, str):
-            name, version = asset_reference(model, "model")
-            model = self.get_model(name, version)
+            named = asset_reference(model, "model")
+            if isinstance(named, RegistryReference):
+                raise Invalid(
+                    f"{model!r} lies in a shared registry, which this server does not reach: "
+                    "register the model here and name that",
+                    code="reference_invalid",
+                    where="model",
+                )
+            model = self.get_model(named.name, named.version)
         else:
             model = self.register_model(model, reuse=True)
         assert model.name is not None
@@ -174,12 +178,14 @@ class Assets:
         """
         if environment is None:
             return None, None
-        if isinstance(environment, str) and environment.startswith(_REGISTRIES):
-            # Nothing of a registry is here; like an image, a site may map it (environment_map).
-            environment = self.register_environment(Environment(image=environment), reuse=True)
-        elif isinstance(environment, str):
-            name, version = asset_reference(environment, "environment")
-            environment = self.get_environment(name, version)
+        if isinstance(environment, str):
+            named = asset_reference(environment, "environment")
+            if isinstance(named, RegistryReference):
+                # Nothing of a registry is here; like an image, a site may map it.
+                mapped = Environment(image=environment)
+                environment = self.register_environment(mapped, reuse=True)
+            else:
+                environment = self.get_environment(named.name, named.version)
         else:
             environment = self.register_environment(environment, reuse=True)
         return f"azureml:{environment.name}:{environment.version}", environment

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from batchpoint.clock import Clock
 from batchpoint.control.assets import Assets, EnvironmentResolver
 from batchpoint.control.merge_patch import patched
-from batchpoint.control.references import compute_reference
 from batchpoint.control.scoring_script import check_scoring_script
 from batchpoint.control.scoring_settings import with_defaults
 from batchpoint.domain import limits
@@ -24,6 +23,7 @@ from batchpoint.domain.endpoint import (
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
 from batchpoint.domain.job import ResolvedCode, ResolvedEnvironment, ResolvedModel
 from batchpoint.domain.model_shape import Noun
+from batchpoint.domain.references import named_reference
 from batchpoint.ledger.ledger import Ledger, Record
 
 LOCAL = "local"
@@ -136,7 +136,7 @@ class Registry:
         """
         self.get_endpoint(deployment.endpoint_name)
         deployment = with_defaults(deployment)
-        compute = self.get_compute(compute_reference(deployment.compute))
+        compute = self.get_compute(named_reference(deployment.compute, "compute"))
         check_instances(deployment.resources.instance_count or 1, compute)
         code_configuration, code = self._code(deployment.code_configuration)
         model_reference, model = self._assets.resolve_model(deployment.model)
