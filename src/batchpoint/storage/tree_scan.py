@@ -12,6 +12,7 @@ from typing import NamedTuple
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.upload import TreeEntry, TreeManifest, tree_path
+from batchpoint.storage.ignore_rules import IgnoreRules, ignore_rules
 
 LEFT_OUT = frozenset({"__pycache__", ".git", ".ipynb_checkpoints", ".DS_Store"})
 """Made by tools, not by people: never part of a tree, wherever they lie."""
@@ -29,7 +30,8 @@ class ScannedTree(NamedTuple):
 def scan_tree(path: Path) -> ScannedTree:
     """Read every file of a folder (or the one file) and tell what the tree is.
 
-    Links are followed, so that the tree holds what they point at. Raises: Invalid (`model_invalid`
+    Links are followed, so that the tree holds what they point at; what the folder's ignore file
+    names (`batchpoint.storage.ignore_rules`) is left out. Raises: Invalid (`model_invalid`
     for a broken link, a device, a loop of links, an empty folder or too many files;
     `input_not_found` when there is nothing at `path`; `input_unreadable`; `field_invalid` for a
     name that other machines could not hold).
@@ -39,12 +41,15 @@ def scan_tree(path: Path) -> ScannedTree:
         raise Invalid("the root folder cannot be uploaded; name a folder", code="model_invalid")
     files: dict[str, Path] = {}
     entries: list[TreeEntry] = []
+    rules: IgnoreRules | None = None
     try:
-        for name, found in _walk(path, path.name, ()):
+        if path.is_dir():
+            rules = ignore_rules(path)
+        for name, found in _walk(path, path.name, rules, ()):
             if len(files) >= limits.UPLOAD_FILES_MAX:
                 raise Invalid(
-                    f"holds more than {limits.UPLOAD_FILES_MAX:,} files; keep data out of the "
-                    "folder of a model or script",
+                    f"holds more than {limits.UPLOAD_FILES_MAX:,} files; leave some out with a "
+                    "file .amlignore in it, or point at data in a datastore instead",
                     code="model_invalid",
                     where=str(path),
                 )
@@ -60,12 +65,23 @@ def scan_tree(path: Path) -> ScannedTree:
             f"{error.filename or path} cannot be read: {error.strerror}", code="input_unreadable"
         ) from error
     if not entries:
-        raise Invalid("is an empty folder", code="model_invalid", where=str(path))
+        why = (
+            f"holds no files but those that {rules.name} leaves out"
+            if rules
+            else "is an empty folder"
+        )
+        raise Invalid(why, code="model_invalid", where=str(path))
     entries.sort(key=lambda entry: entry.path)
     return ScannedTree(TreeManifest(entries=tuple(entries)), files)
 
 
-def _walk(place: Path, name: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, Path]]:
+def _walk(
+    place: Path, name: str, rules: IgnoreRules | None, above: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[str, Path]]:
+    if rules is not None and above:
+        below = name.partition("/")[2]
+        if rules.leaves_out(below, is_folder=place.is_dir()):
+            return
     if above and place.is_symlink() and not place.exists():
         raise Invalid("is a broken link; remove or repair it", code="model_invalid", where=name)
     state = place.stat()
@@ -81,7 +97,7 @@ def _walk(place: Path, name: str, above: tuple[tuple[int, int], ...]) -> Iterato
         )
     for child in sorted(os.listdir(place)):  # noqa: PTH208  # names, not paths
         if child not in LEFT_OUT:
-            yield from _walk(place / child, f"{name}/{child}", (*above, identity))
+            yield from _walk(place / child, f"{name}/{child}", rules, (*above, identity))
 
 
 def _entry(name: str, path: Path) -> TreeEntry:
