@@ -75,6 +75,17 @@ class EnvironmentSettings(_Section):
     build_seconds_max: int = Field(default=3600, ge=1)
 
 
+class StorageSettings(_Section):
+    """How data is reached.
+
+    `ambient_credentials`: whether URLs that lie in no datastore are opened with what the user that
+    runs batchpoint may do (environment variables, instance roles); unset: yes in the embedded mode,
+    no on a server, whose callers are not that user.
+    """
+
+    ambient_credentials: bool | None = None
+
+
 class Settings(_Section):
     """Everything that can be set.
 
@@ -91,6 +102,7 @@ class Settings(_Section):
     log_format: Literal["auto", "json", "console"] = "auto"
     serve: ServeSettings = ServeSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
+    storage: StorageSettings = StorageSettings()
     environments: EnvironmentSettings = EnvironmentSettings()
 
     @classmethod

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, cast
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
@@ -24,6 +24,26 @@ CONTAINER_FIELDS: dict[str, str] = {
 }
 
 
+# Kinds of datastores and credentials that Azure knows, each with what to use instead.
+TYPES_REFUSED: dict[str, str] = {
+    "azure_file": "a file share is mounted on the server: register the folder as type local, or "
+    "copy the data to a blob container and use azure_blob",
+    "azure_data_lake_gen1": "Azure has switched Data Lake Gen1 off: use azure_data_lake_gen2",
+    "one_lake": "OneLake cannot be reached: add a shortcut to the data as azure_data_lake_gen2",
+}
+TYPES_REFUSED["gen1"] = TYPES_REFUSED["azure_data_lake_gen1"]
+
+
+def datastore_type(value: object) -> object:
+    """Read a type in any spelling; refuse by name those of Azure that have no meaning here."""
+    found = snake(value)
+    if isinstance(found, str) and found in TYPES_REFUSED:
+        raise Invalid(
+            f"type {found} is not supported: {TYPES_REFUSED[found]}", code="field_unsupported"
+        )
+    return found
+
+
 class Credentials(Noun):
     """What opens a datastore; the secret parts are sealed in the ledger and shown nowhere.
 
@@ -32,6 +52,8 @@ class Credentials(Noun):
     `secret_access_key`, for a temporary one `session_token`), `service_account_key` (the JSON text
     of a GCS key), a bearer `token` for HTTP, or nothing for public data.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     account_key: SecretStr | None = None
     sas_token: SecretStr | None = None
@@ -45,6 +67,25 @@ class Credentials(Noun):
     service_account_key: SecretStr | None = None
     token: SecretStr | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_no_certificate(cls, given: object) -> object:
+        for field in ("certificate", "thumbprint"):
+            if isinstance(given, dict) and field in given:
+                raise Invalid(
+                    f"{field} is not supported: give client_secret, sas_token or account_key",
+                    code="field_unsupported",
+                )
+        return cast("object", given)
+
+    @property
+    def type(self) -> str:
+        """Name what kind of credentials these are, as Azure does; "none" for none."""
+        for field, kind in _CREDENTIAL_TYPES.items():
+            if getattr(self, field) is not None:
+                return kind
+        return "none"
+
     def revealed(self) -> dict[str, str]:
         """Return what is set with the secrets in clear: only to seal it or to open a store."""
         told: dict[str, str] = {}
@@ -53,6 +94,17 @@ class Credentials(Noun):
             if value is not None:
                 told[field] = value.get_secret_value() if isinstance(value, SecretStr) else value
         return told
+
+
+# The field that tells each kind of credentials.
+_CREDENTIAL_TYPES = {
+    "account_key": "account_key",
+    "sas_token": "sas",
+    "client_secret": "service_principal",
+    "secret_access_key": "access_key",
+    "service_account_key": "service_account_key",
+    "token": "token",
+}
 
 
 class DatastoreFindings(Noun):
@@ -75,8 +127,10 @@ class Datastore(Noun):
     `credentials` are taken and never given back: answers hold `credentials_type` instead.
     """
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     name: str
-    type: Annotated[DatastoreType, BeforeValidator(snake)]
+    type: Annotated[DatastoreType, BeforeValidator(datastore_type)]
     account_name: str | None = None
     container_name: str | None = None
     filesystem: str | None = None

@@ -143,9 +143,13 @@ class JobStore(Database):
             )
         return [_job(row) for row in rows]
 
-    def open_jobs(self, endpoint: str, deployment: str | None = None, *, limit: int) -> list[str]:
+    def open_jobs(
+        self, endpoint: str | None = None, deployment: str | None = None, *, limit: int
+    ) -> list[str]:
         """Return the names of up to `limit` jobs that have not ended, oldest first."""
-        conditions = [jobs.c.terminal == false(), jobs.c.endpoint == endpoint]
+        conditions = [jobs.c.terminal == false()]
+        if endpoint is not None:
+            conditions.append(jobs.c.endpoint == endpoint)
         if deployment is not None:
             conditions.append(jobs.c.deployment == deployment)
         return self._names(conditions, limit)
