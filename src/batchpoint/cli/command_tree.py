@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Place] = {
     "model": Place("asset_commands", "model", "Manage registered models."),
     "environment": Place("asset_commands", "environment", "Manage registered environments."),
     "compute": Place("asset_commands", "compute", "Manage compute clusters."),
+    "az-shim": Place("az_shim", "az_shim", "Install an `az` for scripts of `az ml` commands."),
     "serve": Place("serve_command", "serve", "Run the server: REST API and supervisor."),
     "supervisor": Place("serve_command", "supervisor", "Run only the supervisor of jobs."),
     "down": Place("serve_command", "down", "End supervisor, nodes and running jobs now."),

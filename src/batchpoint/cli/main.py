@@ -46,8 +46,11 @@ def root(
     """
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one command line (without the program's name) and give its exit code."""
+def run(arguments: Sequence[str], *, errors_as_json: bool | None = None) -> int:
+    """Run one command line (without the program's name) and give its exit code.
+
+    Errors are written as JSON when the command line asks for it, unless `errors_as_json` says.
+    """
     try:
         code = get_command(app).main(
             args=list(arguments), prog_name="batchpoint", standalone_mode=False
@@ -64,7 +67,8 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 - the bulkhead of the command line
-        return report(error, as_json=wants_json(arguments))
+        as_json = wants_json(arguments) if errors_as_json is None else errors_as_json
+        return report(error, as_json=as_json)
     return code if isinstance(code, int) else 0
 
 
