@@ -13,7 +13,7 @@ import inspect
 import os
 import pickle
 import sys
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from batchpoint_worker import mlmodel
 from batchpoint_worker.failures import plain_error
@@ -32,10 +32,16 @@ class LoadedModel:
     says why mlflow was needed, "" if it was not.
     """
 
-    def __init__(self, file: ModelFile) -> None:
-        """Load the model that `file` describes; raises what loading raises."""
+    def __init__(self, file: ModelFile, parameters: Optional[Mapping[str, Any]] = None) -> None:
+        """Load the model that `file` describes; raises what loading raises.
+
+        `parameters` go with every prediction: only mlflow itself takes them.
+        """
         self.file = file
+        self._parameters = dict(parameters or {})
         self.heavy_because = file.heavy_because
+        if self._parameters and not self.heavy_because:
+            self.heavy_because = "it was given parameters"
         self._heavy: Optional[Predict] = None
         self._light: Optional[Predict] = None
         if file.code_path:
@@ -70,7 +76,10 @@ class LoadedModel:
                 ) from problem
             if self.file.code_path in sys.path:
                 sys.path.remove(self.file.code_path)  # load_model puts it there itself
-            self._heavy = pyfunc.load_model(self.file.folder, suppress_warnings=True).predict
+            predict = pyfunc.load_model(self.file.folder, suppress_warnings=True).predict
+            if self._parameters:
+                predict = functools.partial(predict, params=self._parameters)
+            self._heavy = predict
         assert self._heavy is not None
         return self._heavy
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple, Optional, Protocol, Sequence, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from batchpoint_worker.protocol import Header, StatusPage
 
@@ -28,6 +28,7 @@ class Request(NamedTuple):
     threads: int
     environment: Dict[str, str]
     coalesce: bool = True
+    parameters: Mapping[str, Any] = {}
 
     @classmethod
     def from_header(cls, header: Header) -> Request:
@@ -45,6 +46,7 @@ class Request(NamedTuple):
             threads=int(header.get("threads") or 0),
             environment=header.get("environment") or {},
             coalesce=header.get("coalesce", True),
+            parameters=header.get("parameters") or {},
         )
 
     def for_job(self, header: Header) -> Request:

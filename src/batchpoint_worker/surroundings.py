@@ -75,8 +75,18 @@ def set_logging(level_name: str) -> None:
 
 
 def set_arguments(request: Request) -> None:
-    """Give scripts that parse arguments what they expect: their own name and nothing more."""
+    """Give scripts that parse arguments what they expect: their own name and the parameters.
+
+    A parameter is `--name value`, or `--name=value` when the value could be taken for an option;
+    truth values are `true` and `false`.
+    """
     sys.argv = [script_path(request)] if request.scoring_script else [request.mode]
+    for name, value in sorted(request.parameters.items()):
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        if text.startswith("-"):
+            sys.argv.append("--%s=%s" % (name, text))
+        else:
+            sys.argv += ["--" + name, text]
 
 
 def script_path(request: Request) -> str:

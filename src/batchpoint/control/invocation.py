@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from batchpoint.clock import Clock
+from batchpoint.control.model_parameters import fitted
 from batchpoint.control.registry import Deployed, Registry, check_instances
 from batchpoint.control.scoring_settings import effective
 from batchpoint.domain import limits
@@ -94,6 +95,9 @@ class Invocations:
         deployment, resolution = deployed
         compute = self._registry.get_compute(deployment.compute)
         settings = effective(deployment, body.overrides)
+        if resolution.code is None:
+            typed = fitted(settings.parameters, Path(resolution.model.path))
+            settings = settings.model_copy(update={"parameters": typed})
         check_instances(settings.instance_count, compute)
         source = checked_input(body.input)
         if body.output is not None:

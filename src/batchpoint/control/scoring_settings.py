@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from batchpoint.control.model_parameters import DEPLOYMENT_WHERE, check_names, merged
 from batchpoint.domain.endpoint import BatchDeployment, DeploymentSettings, Resources
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import Overrides, ScoringSettings
@@ -78,13 +79,13 @@ def effective(deployment: BatchDeployment, overrides: Overrides) -> ScoringSetti
             code="field_invalid",
             where="overrides.output_file_name",
         )
-    merged = own.model_copy(
+    named = own.model_copy(
         update={
             "output_file_name": overrides.output_file_name or own.output_file_name,
             "environment_variables": own.environment_variables | overrides.environment_variables,
         }
     )
-    _check(merged)
+    _check(named)
     return ScoringSettings(
         instance_count=overrides.instance_count
         or deployment.resources.instance_count
@@ -100,9 +101,10 @@ def effective(deployment: BatchDeployment, overrides: Overrides) -> ScoringSetti
         else overrides.error_threshold,
         logging_level=own.logging_level or "info",
         output_action=own.output_action or "append_row",
-        output_file_name=merged.output_file_name or OUTPUT_FILE_NAME,
+        output_file_name=named.output_file_name or OUTPUT_FILE_NAME,
         output_format=own.output_format or "batchpoint",
-        environment_variables=merged.environment_variables,
+        environment_variables=named.environment_variables,
+        parameters=merged(own.parameters, overrides.parameters),
         split_files=(not scripted) if own.split_files is None else own.split_files,
         coalesce_files=(not scripted) if own.coalesce_files is None else own.coalesce_files,
     )
@@ -116,6 +118,7 @@ def _check(settings: DeploymentSettings) -> None:
     name = settings.output_file_name
     if name is not None:
         _check_file_name(name, settings.output_format == "azure")
+    check_names(settings.parameters, DEPLOYMENT_WHERE)
     for variable in settings.environment_variables:
         if _VARIABLE.fullmatch(variable) is None:
             raise Invalid(

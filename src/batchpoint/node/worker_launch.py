@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class WarmKey:
     code: str
     scoring_script: str
     environment: tuple[tuple[str, str], ...]
+    parameters: str
     threads: int
     slots: int
     logging_level: str
@@ -69,6 +71,7 @@ def warm_key(order: NodeOrder) -> WarmKey:
         code=f"{spec.code.hash} {spec.code.path}" if spec.code else "",
         scoring_script=spec.code.scoring_script if spec.code else "",
         environment=tuple(sorted(spec.settings.environment_variables.items())),
+        parameters=_parameters(spec.settings),
         threads=threads_for(order),
         slots=order.slots,
         logging_level=spec.settings.logging_level,
@@ -124,6 +127,7 @@ class Launch:
             "logging_level": spec.settings.logging_level,
             "harvest": str(harvest),
             "threads": self.threads,
+            "parameters": spec.settings.parameters,
             **self._of_job(self.order, output_dir),
         }
 
@@ -149,12 +153,17 @@ class Launch:
             "BATCHPOINT_MODEL_DIR": model_dir,
             "BATCHPOINT_OUTPUT_PATH": output,
             "BATCHPOINT_JOB": order.job,
+            "BATCHPOINT_PARAMETERS": _parameters(order.spec.settings),
         }
         return (
             dict.fromkeys(THREAD_VARIABLES, str(self.threads))
             | contract
             | order.spec.settings.environment_variables
         )
+
+
+def _parameters(settings: ScoringSettings) -> str:
+    return json.dumps(settings.parameters, sort_keys=True, ensure_ascii=False)
 
 
 def _model_as_only_child(spec: JobSpec, folder: Path) -> Path:

@@ -36,6 +36,7 @@ def test_unset_fields_get_the_servers_defaults() -> None:
         "output_file_name": "predictions.csv",
         "output_format": "batchpoint",
         "environment_variables": {},
+        "parameters": {},
         "split_files": True,
         "coalesce_files": True,
     }
@@ -56,6 +57,7 @@ def test_overrides_win_and_variables_are_merged() -> None:
         "retry_settings": {"max_retries": 0, "timeout": "PT5M"},
         "error_threshold": 7,
         "environment_variables": {"A": "1", "B": "1"},
+        "parameters": {"beams": 4, "mode": "fast"},
     }
     filled = with_defaults(deployment(given, resources={"instance_count": 2}))
     plain = effective(filled, Overrides())
@@ -69,6 +71,7 @@ def test_overrides_win_and_variables_are_merged() -> None:
         error_threshold=-1,
         output_file_name="out.jsonl",
         environment_variables={"B": "2"},
+        parameters={"beams": "5", "top": 0.5},
         max_concurrency_per_instance=3,
     )
     changed = effective(filled, overrides)
@@ -81,6 +84,7 @@ def test_overrides_win_and_variables_are_merged() -> None:
         "error_threshold": -1,
         "output_file_name": "out.jsonl",
         "environment_variables": {"A": "1", "B": "2"},
+        "parameters": {"beams": 5, "mode": "fast", "top": 0.5},
         "split_files": True,
         "coalesce_files": True,
     }
@@ -103,6 +107,10 @@ def test_overrides_win_and_variables_are_merged() -> None:
         ({"output_file_name": ".."}, {}, "settings.output_file_name"),
         ({"environment_variables": {"A B": "1"}}, {}, "settings.environment_variables"),
         ({"environment_variables": {"": "1"}}, {}, "settings.environment_variables"),
+        ({"parameters": {"--a": 1}}, {}, "settings.parameters"),
+        ({"parameters": {"a b": 1}}, {}, "settings.parameters"),
+        ({"parameters": {"": 1}}, {}, "settings.parameters"),
+        ({"parameters": {"a": float("nan")}}, {}, "settings.parameters.a"),
     ],
 )
 def test_what_does_not_go_together_is_refused(
