@@ -10,6 +10,7 @@ from typing import NamedTuple
 from batchpoint.clock import Clock
 from batchpoint.control.assets import Assets, EnvironmentResolver
 from batchpoint.control.merge_patch import patched
+from batchpoint.control.model_parameters import DEPLOYMENT_WHERE, fitted
 from batchpoint.control.scoring_script import check_scoring_script
 from batchpoint.control.scoring_settings import with_defaults
 from batchpoint.domain import limits
@@ -147,6 +148,8 @@ class Registry:
                 code="model_invalid",
                 where="code_configuration",
             )
+        if code is None:
+            fitted(deployment.settings.parameters, Path(model.path), DEPLOYMENT_WHERE)
         environment_reference, environment = self._assets.resolve_environment(
             deployment.environment
         )
