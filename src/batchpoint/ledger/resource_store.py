@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, func, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, false, func, select
 
 from batchpoint.ledger.database import Database
 from batchpoint.ledger.schema import resources
@@ -18,7 +18,10 @@ ANONYMOUS = "anonymous"
 
 
 class Record(NamedTuple):
-    """One stored resource: its document, what it was resolved to, and the hash of its content."""
+    """One stored resource: its document, what it was resolved to, and the hash of its content.
+
+    An `archived` version of an asset is found by its number only.
+    """
 
     scope: str
     name: str
@@ -28,6 +31,7 @@ class Record(NamedTuple):
     content_hash: str | None
     created_at: float
     updated_at: float
+    archived: bool = False
 
 
 class ResourceStore(Database):
@@ -40,8 +44,8 @@ class ResourceStore(Database):
         return self._first(kind, scope, resources.c.name == name, resources.c.version == version)
 
     def latest_resource(self, kind: Kind, name: str) -> Record | None:
-        """Return the version of an asset that was made last, or None."""
-        return self._first(kind, "", resources.c.name == name)
+        """Return the version of an asset that was made last and is not archived, or None."""
+        return self._first(kind, "", resources.c.name == name, resources.c.archived == false())
 
     def resource_of_content(self, kind: Kind, name: str, content_hash: str) -> Record | None:
         """Return the newest version of a name that has this very content, or None."""
@@ -148,8 +152,24 @@ class ResourceStore(Database):
                 resources.delete().where(resources.c.kind == kind, resources.c.scope == scope)
             ).rowcount
 
+    def archive(self, kind: Kind, name: str, version: str | None, *, archived: bool) -> int:
+        """Archive or restore a version of an asset, None: all of them; return how many there are."""
+        mine = [resources.c.kind == kind, resources.c.scope == "", resources.c.name == name]
+        if version is not None:
+            mine.append(resources.c.version == version)
+        with self.writing() as connection:
+            return connection.execute(
+                resources.update().where(*mine).values(archived=archived)
+            ).rowcount
+
     def list_resources(
-        self, kind: Kind, *, scope: str = "", limit: int, after: str | None = None
+        self,
+        kind: Kind,
+        *,
+        scope: str = "",
+        limit: int,
+        after: str | None = None,
+        include_archived: bool = False,
     ) -> list[Record]:
         """Return up to `limit` resources by name, beginning after `after`; of assets the newest."""
         newest = (
@@ -159,6 +179,7 @@ class ResourceStore(Database):
                 resources.c.scope == scope,
                 resources.c.name != ANONYMOUS,
                 resources.c.name > (after or ""),
+                *_unless_archived(include_archived),
             )
             .group_by(resources.c.name)
             .order_by(resources.c.name)
@@ -178,11 +199,17 @@ class ResourceStore(Database):
             return [_record(row) for row in rows]
 
     def list_versions(
-        self, kind: Kind, name: str, *, limit: int, after: str | None = None
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        include_archived: bool = False,
     ) -> list[Record]:
         """Return up to `limit` versions of an asset, newest first, beginning after `after`."""
         mine = (resources.c.kind == kind, resources.c.scope == "", resources.c.name == name)
-        query = select(resources).where(*mine)
+        query = select(resources).where(*mine, *_unless_archived(include_archived))
         if after is not None:
             query = query.where(
                 resources.c.ordinal
@@ -225,6 +252,10 @@ def _newest(
         .first()
     )
     return None if row is None else _record(row)
+
+
+def _unless_archived(include_archived: bool) -> list[ColumnElement[bool]]:  # noqa: FBT001
+    return [] if include_archived else [resources.c.archived == false()]
 
 
 def _record(row: RowMapping) -> Record:

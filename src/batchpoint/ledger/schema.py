@@ -44,6 +44,7 @@ resources = Table(
     Column("content_hash", String(64)),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("archived", Boolean, nullable=False, server_default=false()),
     Index("resources_by_content", "kind", "name", "content_hash"),
 )
 
@@ -91,7 +92,18 @@ def _first_tables(connection: Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first_tables,)
+def _archived_assets(connection: Connection) -> None:
+    # The first step makes the tables as they are now, so that a new ledger has the column already.
+    if "archived" not in {
+        column["name"] for column in inspect(connection).get_columns("resources")
+    }:
+        no = false().compile(dialect=connection.dialect)
+        connection.execute(
+            text(f"ALTER TABLE resources ADD COLUMN archived BOOLEAN DEFAULT {no} NOT NULL")
+        )
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first_tables, _archived_assets)
 """Step n brings a ledger from version n to n + 1; a step, once released, never changes."""
 
 

@@ -1,5 +1,7 @@
 """Resources: replaced as a whole, versions numbered in order, listed in pages."""
 
+from pathlib import Path
+
 from batchpoint.ledger.ledger import ANONYMOUS, Ledger
 
 
@@ -69,3 +71,46 @@ def test_deleting_tells_how_much_was_there(ledger: Ledger) -> None:
     assert ledger.delete_resource("model", "m", version="1") == 1
     assert ledger.delete_resource("model", "m") == 1
     assert ledger.delete_resource("model", "m") == 0
+
+
+def test_archived_versions_are_found_by_their_number_only(ledger: Ledger) -> None:
+    for _ in range(3):
+        add(ledger, "m", None)
+    assert ledger.archive("model", "m", "3", archived=True) == 1
+    latest = ledger.latest_resource("model", "m")
+    assert latest is not None
+    assert latest.version == "2"
+    kept = ledger.get_resource("model", "m", version="3")
+    assert kept is not None
+    assert kept.archived
+    assert [r.version for r in ledger.list_versions("model", "m", limit=9)] == ["2", "1"]
+    everything = ledger.list_versions("model", "m", limit=9, include_archived=True)
+    assert [(r.version, r.archived) for r in everything] == [
+        ("3", True),
+        ("2", False),
+        ("1", False),
+    ]
+    assert [r.version for r in ledger.list_resources("model", limit=9)] == ["2"]
+    assert ledger.archive("model", "m", None, archived=True) == 3
+    assert ledger.latest_resource("model", "m") is None
+    assert ledger.list_resources("model", limit=9) == []
+    found = ledger.list_resources("model", limit=9, include_archived=True)
+    assert [r.version for r in found] == ["3"]
+    assert add(ledger, "m", None) == "4"
+    assert ledger.archive("model", "m", None, archived=False) == 4
+    assert ledger.archive("model", "ghost", None, archived=True) == 0
+
+
+def test_a_ledger_of_the_first_version_learns_to_archive(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "old.db")
+    add(ledger, "m", None)
+    with ledger.writing() as connection:
+        connection.exec_driver_sql("ALTER TABLE resources DROP COLUMN archived")
+        connection.exec_driver_sql("UPDATE schema_version SET version = 1")
+    ledger.close()
+    opened = Ledger(tmp_path / "old.db")
+    found = opened.get_resource("model", "m", version="1")
+    assert found is not None
+    assert found.archived is False
+    assert opened.archive("model", "m", "1", archived=True) == 1
+    opened.close()
