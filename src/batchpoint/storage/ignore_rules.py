@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from batchpoint.domain.errors import Invalid
 
@@ -106,6 +106,7 @@ def _rule(line: str, *, as_git: bool) -> _Rule | None:
         pattern = GitIgnoreSpecPattern(text.removesuffix("/") if folders_only else text)
     except GitIgnorePatternError:
         return None
-    if pattern.include is None or pattern.regex is None:
+    regex = cast("re.Pattern[str] | None", pattern.regex)  # pyright: ignore[reportUnknownMemberType]
+    if pattern.include is None or regex is None:
         return None
-    return _Rule(pattern.regex, pattern.include, folders_only)
+    return _Rule(regex, pattern.include, folders_only)

@@ -78,8 +78,9 @@ def test_gitignore_means_what_git_makes_of_it(repository: Path, lines: list[str]
 @given(lines=st.lists(TEXTS, min_size=1, max_size=4))
 def test_amlignore_means_what_pathspec_makes_of_it(lines: list[str]) -> None:
     from pathspec import PathSpec
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
-    spec = PathSpec.from_lines("gitignore", lines)
+    spec = PathSpec.from_lines(GitIgnoreSpecPattern, lines)
     assert kept_by(".amlignore", lines) == {file for file in FILES if not spec.match_file(file)}
 
 
