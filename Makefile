@@ -40,7 +40,11 @@ demo: setup ## Train the heart classifier, deploy it and score a folder with it
 
 .PHONY: test
 test: setup ## Run the quick tests (T=path or T="-k word" for some of them)
-	$(PY) -m pytest -m "not slow and not network" $(T)
+	$(PY) -m pytest -m "not slow and not network and not heavy" $(T)
+
+.PHONY: test-examples
+test-examples: setup ## Run all examples as their READMEs say, PyTorch and TensorFlow included, and time them
+	$(PY) -m pytest --durations=0 --durations-min=5 tests/test_examples.py tests/examples $(T)
 
 .PHONY: torture
 torture: setup ## Run the long tests: real processes killed, filled and hung
