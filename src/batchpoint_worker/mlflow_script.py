@@ -1,7 +1,7 @@
-"""A model in MLflow format scored with no code: tabular items in, a prediction for each row out.
+"""A model in MLflow format scored with no code: tables or images in, predictions out.
 
-All items of a task are predicted in one call, unless the job wants one for each; every row keeps
-its file and its row number.
+All tables of a task are predicted in one call, unless the job wants one for each, and each image in
+one of its own; every row keeps its file and its row number.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import posixpath
 from typing import Any, Dict, List, Optional, Sequence
 
 from batchpoint_worker import mlmodel, rows, tabular
+from batchpoint_worker.image_scoring import ImageScoring
 from batchpoint_worker.model_loading import LoadedModel
 from batchpoint_worker.protocol import StatusPage
 from batchpoint_worker.row_isolation import Isolation, Part
@@ -26,10 +27,11 @@ log = logging.getLogger("batchpoint_worker")
 
 
 class MlflowScorer:
-    """Scores tabular items with a model in MLflow format."""
+    """Scores tables and images with a model in MLflow format."""
 
     def __init__(self) -> None:
         self._model: Optional[LoadedModel] = None
+        self._images: Optional[ImageScoring] = None
 
     def load(self, request: Request) -> Info:
         """Load the model at `request.model_path`.
@@ -42,14 +44,18 @@ class MlflowScorer:
         os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
         importlib.import_module("pandas")
         self._use_threads(request.threads)
-        self._model = model = LoadedModel(mlmodel.read(_model_folder(request.model_path)))
+        file = mlmodel.read(_model_folder(request.model_path))
+        self._model = model = LoadedModel(file, request.parameters)
+        self._images = ImageScoring(model.file)
+        warnings = self._images.prepare()
         # What is loaded by now lives as long as the process: no collection needs to look at it
         # again, and a fork of this process does not copy it page by page.
         gc.collect()
         gc.freeze()
         note = "loaded as %s" % model.loader
         log.info("%s", note + (", because " + model.heavy_because if model.heavy_because else ""))
-        return Info(loader=model.loader, forkable=True, packages=list(model.packages().items()))
+        packages = list(model.packages().items())
+        return Info(model.loader, forkable=True, packages=packages, warnings=warnings)
 
     def _use_threads(self, threads: int) -> None:
         """Keep pyarrow, which reads no environment variable of its own, to as many threads."""
@@ -63,6 +69,7 @@ class MlflowScorer:
     def score(self, task: Task, request: Request, status: StatusPage) -> Scored:
         """Score the items of a task, or some rows of a lone one."""
         assert self._model is not None
+        assert self._images is not None
         items: List[Dict[str, Any]] = task["items"]
         reading = tabular.read(items, self._model.file)
         batches, bad = reading.batches, reading.bad
@@ -78,6 +85,7 @@ class MlflowScorer:
             edges = [0, len(batch)] if request.coalesce else batch.edges()
             for start, stop in zip(edges, edges[1:]):
                 isolation.score(batch if len(edges) == 2 else batch.part(start, stop))
+        bad += self._images.score(items, isolation)
         if not task.get(
             "rows"
         ):  # rows of an item are told apart here, whatever they have in common

@@ -40,11 +40,32 @@ class InputColumn(NamedTuple):
     required: bool
 
 
+class Tensor(NamedTuple):
+    """One tensor of a signature: numpy's name of its type, and its shape with -1 for any length.
+
+    `name` is "" for one that has none.
+    """
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+
+
+class Inputs(NamedTuple):
+    """The inputs of a signature, of one kind: named columns, types of unnamed ones, or tensors.
+
+    `columns` is None when there is no signature or one that names no columns. All three are empty
+    only where there is no signature at all.
+    """
+
+    columns: Optional[Sequence[InputColumn]] = None
+    unnamed: Tuple[str, ...] = ()
+    tensors: Tuple[Tensor, ...] = ()
+
+
 class ModelFile(NamedTuple):
     """What an MLmodel file says about scoring.
 
-    `columns` are the signature's named columns in order, None when there is no signature or one
-    that names no columns; `tensor_type` is the numpy type of a lone unnamed tensor, "" otherwise.
     `heavy_because` tells why only mlflow itself can load and check this model ("": common flavour,
     plain signature).
     """
@@ -55,9 +76,18 @@ class ModelFile(NamedTuple):
     code_path: str
     data_path: str
     flavors: Dict[str, Dict[str, Any]]
-    columns: Optional[Sequence[InputColumn]]
-    tensor_type: str
+    inputs: Inputs
     heavy_because: str
+
+    @property
+    def columns(self) -> Optional[Sequence[InputColumn]]:
+        """The signature's named columns in order; None when it names none."""
+        return self.inputs.columns
+
+    @property
+    def tensor(self) -> Optional[Tensor]:
+        """The lone tensor that the signature asks for; None when it asks for something else."""
+        return self.inputs.tensors[0] if len(self.inputs.tensors) == 1 else None
 
 
 def read(folder: str) -> ModelFile:
@@ -78,7 +108,7 @@ def read(folder: str) -> ModelFile:
                 "model with one, or deploy it with a scoring script" % path,
             )
         )
-    columns, tensor_type, plain = _inputs(_mapping(content.get("signature")), path)
+    inputs, because = _inputs(_mapping(content.get("signature")), path)
     data = pyfunc.get("data")
     code = pyfunc.get("code")
     return ModelFile(
@@ -88,9 +118,8 @@ def read(folder: str) -> ModelFile:
         code_path=os.path.join(folder, code) if code else "",
         data_path=os.path.join(folder, data) if data else folder,
         flavors=flavors,
-        columns=columns,
-        tensor_type=tensor_type,
-        heavy_because=plain or _heavy_because(content, pyfunc, flavors),
+        inputs=inputs,
+        heavy_because=because or _heavy_because(content, pyfunc, flavors),
     )
 
 
@@ -131,29 +160,25 @@ def _content(path: str) -> Dict[str, Any]:
     return _mapping(content)
 
 
-def _inputs(
-    signature: Dict[str, Any], path: str
-) -> Tuple[Optional[Sequence[InputColumn]], str, str]:
-    """Return (named columns, type of a lone unnamed tensor, why this is not plain)."""
+def _inputs(signature: Dict[str, Any], path: str) -> Tuple[Inputs, str]:
+    """Return the signature's inputs, and why they are not plain ("" when they are)."""
     text = signature.get("inputs")
     heavy = "its signature has parameters" if signature.get("params") else ""
     if not text:
-        return None, "", heavy
+        return Inputs(), heavy
     try:
         specs: Any = json.loads(text) if isinstance(text, str) else text
         names = [spec.get("name") for spec in specs]
         kinds = [str(spec["type"]) for spec in specs]
+        tensors = tuple([_tensor(spec) for spec in specs]) if "tensor" in kinds else ()
     except (ValueError, TypeError, KeyError, AttributeError):
         raise TaskFailed(
             plain_error("mlmodel_invalid", "%s: the signature's inputs cannot be read" % path)
         ) from None
-    if "tensor" in kinds:
-        tensor = ""
-        if len(specs) == 1 and not names[0]:
-            tensor = str(specs[0].get("tensor-spec", {}).get("dtype", ""))
-        return None, tensor, "its signature has tensors"
+    if tensors:
+        return Inputs(tensors=tensors), "its signature has tensors"
     if not all(names):
-        return None, "", "its signature does not name the columns"
+        return Inputs(unnamed=tuple(kinds)), "its signature does not name the columns"
     columns = [
         InputColumn(
             str(spec["name"]),
@@ -165,7 +190,13 @@ def _inputs(
     odd = [c.name for c in columns if c.type not in PLAIN_TYPES]
     if odd and not heavy:
         heavy = "its signature's column %r is of a type that mlflow converts" % odd[0]
-    return columns, "", heavy
+    return Inputs(columns), heavy
+
+
+def _tensor(spec: Dict[str, Any]) -> Tensor:
+    inner = spec["tensor-spec"]
+    shape = tuple([int(length) for length in inner["shape"]])
+    return Tensor(str(spec.get("name") or ""), str(inner["dtype"]), shape)
 
 
 def _heavy_because(

@@ -22,6 +22,7 @@ from batchpoint_worker.sources import Bad, Batch
 
 PROBES = 8
 CALLS_MAX = 500
+ANY_COUNT = -1
 ALIKE_ITEMS_MAX = 8
 
 _ENFORCEMENT = "Failed to enforce schema of data"
@@ -56,6 +57,7 @@ class Isolation:
         self.bad: List[Bad] = []
         self._whole_items: Dict[Tuple[str, str], int] = {}
         self._rows_failed = False
+        self._something_scored = False
         self._last: Optional[BaseException] = None
 
     def score(self, batch: Batch) -> None:
@@ -69,10 +71,32 @@ class Isolation:
             if problem is not None:
                 self._halve_items(batch, problem)
 
+    def score_whole(self, place: int, given: Any) -> None:
+        """Predict an item that has no rows of its own, as an image; it may give any number of them.
+
+        Raises:
+            Exception: what the model raised, when it failed alike on item after item.
+        """
+        np: Any = importlib.import_module("numpy")
+        pd: Any = importlib.import_module("pandas")
+        try:
+            table = predicted(self._predict(given), ANY_COUNT)
+        except TaskFailed:
+            raise
+        except Exception as problem:  # noqa: BLE001 - bulkhead: the model may raise anything
+            self._fail_whole(place, None, problem)
+            return
+        self._something_scored = True
+        if table.count:
+            frame = pd.DataFrame(index=range(table.count))
+            places = np.full(table.count, place, dtype=np.int32)
+            batch = Batch(frame, places, np.arange(table.count, dtype=np.int64), [place])
+            self.parts.append(Part(batch, table))
+
     def finish(self) -> None:
         """Raise what the model raised if all it did was to fail each item in the same way."""
         alike = len(self._whole_items) == 1 and not self._rows_failed
-        if alike and not self.parts and self._last is not None:
+        if alike and not self._something_scored and self._last is not None:
             raise self._last
 
     def _try(self, batch: Batch) -> Optional[Exception]:
@@ -83,6 +107,7 @@ class Isolation:
             raise
         except Exception as problem:  # noqa: BLE001 - bulkhead: the model may raise anything
             return problem
+        self._something_scored = True
         self.parts.append(Part(batch, table))
         return None
 
@@ -147,9 +172,11 @@ class Isolation:
             ranges.append(_Range(now.start, middle, fails=False, first_half=True))
 
     def _fail_item(self, batch: Batch, problem: Exception) -> None:
-        place = int(batch.place[0])
-        kind = _kind(problem)
         row = int(batch.row[0]) if len(batch) == 1 else None
+        self._fail_whole(int(batch.place[0]), row, problem)
+
+    def _fail_whole(self, place: int, row: Optional[int], problem: Exception) -> None:
+        kind = _kind(problem)
         self.bad.append(Bad(place, row, described(problem)))
         self._whole_items[kind] = self._whole_items.get(kind, 0) + 1
         self._last = problem
@@ -173,6 +200,8 @@ class Isolation:
 def predicted(output: Any, count: int) -> Table:
     """Return a model's output as a table with one row for each of `count` input rows.
 
+    With ANY_COUNT it has as many rows as there are, and a single value is one row.
+
     A data frame gives its columns, a two-dimensional array `prediction_0`, `prediction_1`, ..., a
     dict of arrays its keys, and everything else one column, `prediction`.
 
@@ -185,6 +214,8 @@ def predicted(output: Any, count: int) -> Table:
         output = _frame_of(pd, cast("Dict[Any, Any]", output))
     elif hasattr(output, "toarray") and hasattr(output, "tocsr"):
         output = output.toarray()
+    if count == ANY_COUNT:
+        return table_of(_several(output))
     if not hasattr(output, "__len__") or isinstance(output, (str, bytes)):
         kind = type(output).__name__
         raise WrongLength("the model returned one %s for %d rows; %s" % (kind, count, _ASKED))
@@ -194,6 +225,16 @@ def predicted(output: Any, count: int) -> Table:
             "the model returned %d predictions for %d rows; %s" % (found, count, _ASKED)
         )
     return table_of(output)
+
+
+def _several(output: Any) -> Any:
+    """Return an output that has a length: a single value as a list of one."""
+    if output is None:
+        raise WrongLength("the model returned None (is a `return` missing?)")
+    if getattr(output, "ndim", 1) == 0:
+        return [output[()]]
+    single = not hasattr(output, "__len__") or isinstance(output, (str, bytes))
+    return [output] if single else output
 
 
 _ASKED = "a model scored without code must return one for each row (deploy others with a script)"

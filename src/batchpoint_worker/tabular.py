@@ -1,4 +1,4 @@
-"""Tabular items of a task, read by the model's signature: rows with their sources and failures."""
+"""Tables of a task, read by the model's signature: rows with their sources and failures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import posixpath
 import zlib
 from typing import Any, Dict, List, Sequence, Tuple
 
-from batchpoint_worker import csv_reading, jsonl_reading, parquet_reading
+from batchpoint_worker import (
+    csv_reading,
+    image_form,
+    image_reading,
+    jsonl_reading,
+    parquet_reading,
+)
 from batchpoint_worker.csv_dates import with_dates
 from batchpoint_worker.csv_reading import Dtype
 from batchpoint_worker.failures import plain_error
@@ -46,11 +52,11 @@ def dtype_of(model: ModelFile) -> Dtype:
     """Return what `read_csv` gets as `dtype` for a model, as MLflow's scoring server chooses it."""
     if model.columns is not None:
         return {c.name: NUMPY_NAMES[c.type] for c in model.columns if c.type}
-    return model.tensor_type or None
+    return model.tensor.dtype if model.tensor is not None else None
 
 
 def read(items: Sequence[Dict[str, Any]], model: ModelFile) -> Reading:
-    """Read the items of a task.
+    """Read the tables among the items of a task; images are left to `image_scoring`.
 
     Frames have the signature's columns in its order, where it names any, and batches with equal
     columns and types are merged, so that most tasks give one batch in the order of the items.
@@ -75,16 +81,15 @@ def read(items: Sequence[Dict[str, Any]], model: ModelFile) -> Reading:
                     item.get("stop") or 0,
                 )
             )
+        elif image_reading.is_image(item["name"]):
+            continue  # see image_scoring.py
         elif kind:
             try:
                 texts[kind].append(_text_of(place, item, kind, zipped=zipped))
             except (OSError, EOFError, zlib.error) as problem:
                 bad.append(unreadable(place, _reason(item["name"], problem, zipped=zipped)))
         else:
-            sentence = "%s is in no format that can be scored without code; expected %s, or deploy "
-            bad.append(
-                unreadable(place, (sentence + "a scoring script") % (item["name"], READABLE))
-            )
+            bad.append(unreadable(place, _no_format(item["name"], model)))
     parts: List[Reading] = []
     if texts[CSV]:
         part = csv_reading.read(texts[CSV], dtype_of(model))
@@ -102,6 +107,14 @@ def read(items: Sequence[Dict[str, Any]], model: ModelFile) -> Reading:
         whole.bad.extend(part.bad)
         whole.counts.update(part.counts)
     return _settled(whole, items, model)
+
+
+def _no_format(name: str, model: ModelFile) -> str:
+    readable = READABLE
+    if image_form.form_of(model).kind:
+        readable += ", or an image (%s)" % image_reading.READABLE
+    sentence = "%s is in no format that can be scored without code; expected %s, or deploy a "
+    return (sentence + "scoring script") % (name, readable)
 
 
 def _text_of(place: int, item: Dict[str, Any], kind: str, *, zipped: bool) -> Text:

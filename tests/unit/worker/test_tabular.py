@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from batchpoint_worker import parquet_index, tabular
 from batchpoint_worker.csv_reading import without_quoted
-from batchpoint_worker.mlmodel import NUMPY_NAMES, InputColumn, ModelFile
+from batchpoint_worker.mlmodel import NUMPY_NAMES, InputColumn, Inputs, ModelFile
 
 TYPES = {"age": "long", "dose": "double", "kind": "string", "smoker": "boolean"}
 
@@ -23,7 +23,7 @@ def model(types: dict[str, str] | None = TYPES, optional: tuple[str, ...] = ()) 
     columns = None
     if types is not None:
         columns = [InputColumn(name, type_, name not in optional) for name, type_ in types.items()]
-    return ModelFile("", "", "predict", "", "", {}, columns, "", "")
+    return ModelFile("", "", "predict", "", "", {}, Inputs(columns), "")
 
 
 def item(path: Path, number: int = 0, **more) -> dict:
