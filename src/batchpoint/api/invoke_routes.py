@@ -1,16 +1,34 @@
-"""Routes under an endpoint's scoring URI: start a job there, and list its jobs."""
+"""Routes under an endpoint's scoring URI: start a job there, look at it, cancel it, list them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import Discriminator, Tag
 
+from batchpoint.api.azure_bodies import Kind, is_azure_body, kind_by_name, read_invocation
+from batchpoint.api.azure_jobs import AzureInvocation, AzureJob, AzureJobs, azure_job
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
+from batchpoint.domain.errors import BatchpointError, NotFound
 from batchpoint.domain.job import Invocation, Job
+from batchpoint.storage.locate import path_of
 
 _Key = Annotated[
     str | None, Header(description="The same key and body again give the job they gave before.")
+]
+
+
+def _shape(body: object) -> str:
+    """Tell by which model a body is read; "body" leaves the names of our fields as they are."""
+    return "azure" if isinstance(body, AzureInvocation) or is_azure_body(body) else "body"
+
+
+_Body = Annotated[
+    Annotated[Invocation, Tag("body")] | Annotated[AzureInvocation, Tag("azure")],
+    Discriminator(_shape),
 ]
 
 
@@ -26,7 +44,8 @@ def invoke_routes(services: Services) -> APIRouter:
     )
     def invoke(
         endpoint: str,
-        body: Invocation,
+        body: _Body,
+        request: Request,
         response: Response,
         idempotency_key: _Key = None,
         repeatability_request_id: Annotated[
@@ -43,28 +62,101 @@ def invoke_routes(services: Services) -> APIRouter:
         azureml_model_deployment: Annotated[
             str | None, Header(description="The deployment to use, unless the body names one.")
         ] = None,
-    ) -> Job:
+    ) -> Job | AzureJob:
         """Start a job that scores all the data the body points at, and answer at once.
 
         Everything that can be wrong with the request is said now; the job then runs by itself.
+        A body of Azure's shape gets an answer of Azure's shape.
         """
-        if body.deployment_name is None and azureml_model_deployment:
-            body = body.model_copy(update={"deployment_name": azureml_model_deployment})
+        if isinstance(body, AzureInvocation):
+            asked = read_invocation(body.model_extra or {}, _kind_on_this_machine)
+        else:
+            asked = body
+        if asked.deployment_name is None and azureml_model_deployment:
+            asked = asked.model_copy(update={"deployment_name": azureml_model_deployment})
         key = idempotency_key or repeatability_request_id or repeatability_request_id_of_sdk
-        job = services.invocations.invoke(endpoint, body, key)
+        job = services.invocations.invoke(endpoint, asked, key)
+        if isinstance(body, AzureInvocation):
+            response.headers["Location"] = f"/endpoints/{endpoint}/jobs/{job.name}"
+            return _as_azure(services, request, job)
         response.headers["Location"] = f"/jobs/{job.name}"
         return job
 
     @router.get("", summary="List jobs of an endpoint", responses=problems(404))
     def list_endpoint_jobs(
         endpoint: str,
+        request: Request,
         limit: Limit = LIMIT_DEFAULT,
         after: After = None,
         deployment: Annotated[str | None, Query(description="Only of this deployment.")] = None,
-    ) -> Page[Job]:
-        """List the jobs of an endpoint, newest first."""
+        api_version: Annotated[
+            str | None,
+            Query(alias="api-version", description="Any: the answer has Azure's shape."),
+        ] = None,
+    ) -> Page[Job] | AzureJobs:
+        """List the jobs of an endpoint, newest first; with `api-version`, in Azure's shape."""
         services.registry.get_endpoint(endpoint)
-        found = services.ledger.list_jobs(endpoint, deployment, limit=limit, after=after)
-        return page(found, limit, lambda job: job.name)
+        jobs = services.ledger.list_jobs(endpoint, deployment, limit=limit, after=after)
+        some = page(jobs, limit, lambda job: job.name)
+        if api_version is None:
+            return some
+        link: str | None = None
+        if some.next_after is not None:
+            query = {"api-version": api_version, "limit": limit, "after": some.next_after}
+            if deployment is not None:
+                query["deployment"] = deployment
+            link = f"{_base(services, request)}/endpoints/{endpoint}/jobs?{urlencode(query)}"
+        jobs_told = [_as_azure(services, request, job) for job in some.value]
+        return AzureJobs(value=jobs_told, nextLink=link)
 
+    _add_job_routes(router, services)
     return router
+
+
+def _add_job_routes(router: APIRouter, services: Services) -> None:
+
+    @router.get(
+        "/{job}", summary="Show a job of an endpoint in Azure's shape", responses=problems(404)
+    )
+    def get_endpoint_job(endpoint: str, job: str, request: Request) -> AzureJob:
+        """Show a job of an endpoint in the shape in which Azure's scoring URIs tell of it."""
+        return _as_azure(services, request, _found(services, endpoint, job))
+
+    @router.post(
+        "/{job}/cancel",
+        summary="Cancel a job of an endpoint",
+        responses=problems(404),
+    )
+    def cancel_endpoint_job(endpoint: str, job: str, request: Request) -> AzureJob:
+        """Ask for a job to be stopped; one that has ended stays as it is."""
+        asked = services.invocations.cancel(_found(services, endpoint, job).name)
+        return _as_azure(services, request, asked)
+
+
+def _base(services: Services, request: Request) -> str:
+    return (services.public_url or str(request.base_url)).rstrip("/")
+
+
+def _as_azure(services: Services, request: Request, job: Job) -> AzureJob:
+    return azure_job(job, f"{_base(services, request)}/jobs/{job.name}")
+
+
+def _found(services: Services, endpoint: str, job: str) -> Job:
+    """Give a job of an endpoint, and none of another one's."""
+    known = services.ledger.get_job(job)
+    if known.spec.endpoint_name != endpoint:
+        raise NotFound(
+            f"endpoint {endpoint!r} has no job named {job!r}; a GET of its scoring URI lists "
+            "those it has",
+            code="job_not_found",
+        )
+    return known
+
+
+def _kind_on_this_machine(uri: str) -> Kind:
+    """Tell what a URI points at: by looking where it is a path, else by its name."""
+    try:
+        path: Path = path_of(uri)
+        return "uri_file" if path.is_file() else "uri_folder"
+    except (BatchpointError, OSError):
+        return kind_by_name(uri)

@@ -74,10 +74,21 @@ def problem_of(error: BatchpointError) -> Problem:
     )
 
 
-def response_of(error: BatchpointError) -> JSONResponse:
-    """Turn an error into a response."""
+def response_of(error: BatchpointError, path: str = "") -> JSONResponse:
+    """Turn an error into the response to a request for `path`."""
     problem = problem_of(error)
-    return JSONResponse(problem.model_dump(), problem.status, media_type=MEDIA_TYPE)
+    return JSONResponse(_content(problem, path), problem.status, media_type=MEDIA_TYPE)
+
+
+def _content(problem: Problem, path: str) -> dict[str, object]:
+    """Return the document; below a scoring URI also with `error`, as Azure's callers read it."""
+    content = problem.model_dump()
+    root, _, below = path.lstrip("/").partition("/")
+    if root == "endpoints" and below.split("/")[1:2] == ["jobs"]:
+        place = f"{problem.where}: " if problem.where else ""
+        message = f"{place}{problem.detail}"
+        content["error"] = {"code": problem.code, "message": message, "details": []}
+    return content
 
 
 class Bulkhead:
@@ -108,7 +119,8 @@ class Bulkhead:
                 # Half an answer must not look like a whole one.
                 raise
             answer = response_of(
-                BatchpointError("batchpoint itself failed; its log says more, please report it")
+                BatchpointError("batchpoint itself failed; its log says more, please report it"),
+                scope["path"],
             )
             await answer(scope, receive, send)
 
@@ -116,13 +128,14 @@ class Bulkhead:
 def install(app: FastAPI) -> None:
     """Make every error of an app leave as a problem document."""
 
-    def ours(_request: Request, error: Exception) -> JSONResponse:
+    def ours(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, BatchpointError)
-        return response_of(error)
+        return response_of(error, request.url.path)
 
-    def fields(_request: Request, error: Exception) -> JSONResponse:
+    def fields(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError | ValidationError)
-        return response_of(invalid_fields(cast("Sequence[ErrorDetails]", error.errors())))
+        found = invalid_fields(cast("Sequence[ErrorDetails]", error.errors()))
+        return response_of(found, request.url.path)
 
     def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -132,7 +145,10 @@ def install(app: FastAPI) -> None:
             family(f"{place}: {error.detail}; /docs lists what there is")
         ).model_copy(update={"status": error.status_code})
         return JSONResponse(
-            problem.model_dump(), error.status_code, error.headers, media_type=MEDIA_TYPE
+            _content(problem, request.url.path),
+            error.status_code,
+            error.headers,
+            media_type=MEDIA_TYPE,
         )
 
     app.add_exception_handler(BatchpointError, ours)

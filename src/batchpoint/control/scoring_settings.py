@@ -99,7 +99,7 @@ def effective(deployment: BatchDeployment, overrides: Overrides) -> ScoringSetti
         error_threshold=own.error_threshold
         if overrides.error_threshold is None
         else overrides.error_threshold,
-        logging_level=own.logging_level or "info",
+        logging_level=overrides.logging_level or own.logging_level or "info",
         output_action=own.output_action or "append_row",
         output_file_name=named.output_file_name or OUTPUT_FILE_NAME,
         output_format=own.output_format or "batchpoint",

@@ -214,6 +214,7 @@ class Overrides(Noun):
     max_retries: int | None = Field(default=None, ge=0)
     timeout: int | None = Field(default=None, ge=1)
     error_threshold: int | None = Field(default=None, ge=-1)
+    logging_level: LoggingLevel | None = None
     output_file_name: str | None = None
     environment_variables: TextMap = Field(default_factory=dict)
     parameters: Parameters = Field(default_factory=dict)
