@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from batchpoint.domain.errors import Conflict, NotFound, Unavailable
 from batchpoint.domain.job import TERMINAL_STATES, Job, JobSpec, JobState, JobStatus
 from batchpoint.ledger.database import Database
+from batchpoint.ledger.job_totals import add_ended
 from batchpoint.ledger.schema import checkpoints, jobs
 
 CHECKPOINTS_PER_READ = 64
@@ -253,6 +254,7 @@ class JobStore(Database):
             )
             if changed.rowcount == 0:
                 raise _lease_lost(job, epoch)
+            add_ended(connection, job, status)
 
     def release(self, job: str, epoch: int) -> None:
         """Give a lease back, so that another may take the job at once; nothing if it is lost."""

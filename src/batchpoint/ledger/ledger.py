@@ -7,12 +7,13 @@ from contextlib import AbstractContextManager
 from sqlalchemy import Connection
 
 from batchpoint.ledger.job_store import JobStore, Renewed
+from batchpoint.ledger.job_totals import JobTotals, Totals
 from batchpoint.ledger.resource_store import ANONYMOUS, Kind, Record, ResourceStore
 
-__all__ = ["ANONYMOUS", "Kind", "Ledger", "Record", "Renewed"]
+__all__ = ["ANONYMOUS", "Kind", "Ledger", "Record", "Renewed", "Totals"]
 
 
-class Ledger(ResourceStore, JobStore):
+class Ledger(ResourceStore, JobStore, JobTotals):
     """Everything that must survive the end of every process, except bulk.
 
     Open it with the path of its file. All methods are synchronous and may be called from any

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Connection,
@@ -81,6 +82,22 @@ checkpoints = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
+# Sums over the jobs that have ended, so that counting them never means reading them.
+job_totals = Table(
+    "job_totals",
+    metadata,
+    Column("endpoint", String(32), primary_key=True),
+    Column("deployment", String(32), primary_key=True),
+    Column("state", String(32), primary_key=True),
+    Column("jobs", Integer, nullable=False),
+    Column("items", BigInteger, nullable=False),
+    Column("items_failed", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("rows_failed", BigInteger, nullable=False),
+    Column("retries", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+)
+
 
 def _first_tables(connection: Connection) -> None:
     metadata.create_all(connection)
@@ -103,7 +120,16 @@ def _archived_assets(connection: Connection) -> None:
         )
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first_tables, _archived_assets)
+def _job_totals(connection: Connection) -> None:
+    """Count from now on; jobs that ended under an earlier version are in no sum."""
+    job_totals.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    _first_tables,
+    _archived_assets,
+    _job_totals,
+)
 """Step n brings a ledger from version n to n + 1; a step, once released, never changes."""
 
 
