@@ -14,6 +14,8 @@ _SHARES_PER_WORKER = 2
 _SMALL_FRACTION = 10
 _PACKED = (".parquet", ".parq", ".pqt", ".gz")
 _PACKED_FACTOR = 4
+# What a model without code is given one by one, each file in a call of its own.
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 
 
 class Segment(NamedTuple):
@@ -53,7 +55,8 @@ class Cutter:
     its first so many. `mini_batch_size` is then a minimum for small slices only, those below a
     tenth of that target on average, and never takes a mini-batch past `COALESCE_BYTES_MAX`: gluing
     bigger ones together would leave workers idle. A slice of the target's size or more is a
-    mini-batch of its own.
+    mini-batch of its own. Images are not coalesced: a mini-batch of them has `mini_batch_size`
+    files, at most a segment's, and nothing else in it.
 
     A segment has up to `SEGMENT_SLICES_MAX` slices, or `mini_batch_size` if that is more. Nothing
     depends on time or on how the listing was paged.
@@ -69,6 +72,7 @@ class Cutter:
         self._left = -1  # bytes that are not yet in a mini-batch; -1: not known
         self._batch: list[Slice] = []
         self._batch_bytes = 0
+        self._images = False  # what the open mini-batch holds
         self._segment: list[Slice] = []
         self._cuts: list[int] = []
         self._first = 0
@@ -120,8 +124,11 @@ class Cutter:
     def _coalesced(self, piece: Slice) -> list[Segment]:
         done: list[Segment] = []
         size = slice_bytes(piece)
-        if size >= self._target or self._batch_bytes + size > limits.COALESCE_BYTES_MAX:
+        images = piece.name.lower().endswith(IMAGES)
+        too_large = size >= self._target or self._batch_bytes + size > limits.COALESCE_BYTES_MAX
+        if images != self._images or (too_large and not images):
             done += self._close_batch()
+            self._images = images
         self._batch.append(piece)
         self._batch_bytes += size
         if self._full():
@@ -130,6 +137,8 @@ class Cutter:
 
     def _full(self) -> bool:
         count = len(self._batch)
+        if self._images:
+            return count >= min(self._size, self._segment_max)
         if count == self._segment_max or self._batch_bytes >= limits.COALESCE_BYTES_MAX:
             return True
         if self._batch_bytes < self._target:

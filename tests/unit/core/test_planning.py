@@ -1,13 +1,15 @@
 """Cutting: nothing is lost or reordered, sizes are kept, and paging makes no difference."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchpoint.core.planning import Cutter, Segment, slice_bytes
+from batchpoint.core.planning import IMAGES, Cutter, Segment, slice_bytes
 from batchpoint.domain import limits
 from batchpoint.domain.minibatch import Slice
+from batchpoint_worker import image_reading
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -85,6 +87,29 @@ def test_mini_batches_shrink_towards_the_end(workers: int, files: int) -> None:
 def test_the_minimum_holds_for_small_files() -> None:
     asked = batches(cut(Cutter(1_000, coalesce=True, workers=2), listing([2 * KIB] * 3_000)))
     assert [len(batch) for batch in asked] == [1_000] * 3
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["a.PNG", "a.csv"]), st.sampled_from([10, 9 << 20]))),
+    st.integers(1, 12),
+)
+def test_images_keep_to_mini_batch_size_and_among_themselves(
+    files: list[tuple[str, int]], size: int
+) -> None:
+    slices = [Slice(n, f"file:///{n}", name, size, "") for n, (name, size) in enumerate(files)]
+    cutter = Cutter(size, coalesce=True, workers=2)
+    kept = batches(cut(cutter, slices))
+    assert [piece for batch in kept for piece in batch] == slices
+    for batch, after in pairwise([*kept, ()]):
+        names = {piece.name for piece in batch}
+        assert len(names) == 1
+        if names == {"a.PNG"}:
+            full = len(batch) == size
+            assert full or not after or (len(batch) < size and after[0].name == "a.csv")
+
+
+def test_the_endings_of_images_are_those_that_the_worker_reads() -> None:
+    assert set(IMAGES) == set(image_reading.ENDINGS)
 
 
 def test_a_mini_batch_never_spans_segments() -> None:
