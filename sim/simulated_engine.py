@@ -19,12 +19,14 @@ from batchpoint.core.messages import (
     Reported,
     TaskResult,
 )
+from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.job import Job
 from batchpoint.domain.minibatch import MiniBatch, Slice
 from batchpoint.engines.interface import EngineEvent
 from batchpoint.formats.layout import JobFolder, part_name
 from batchpoint.formats.manifest import read_segment
 from batchpoint.formats.parts import PartWriter
+from batchpoint.node.output_assembly import withdraw
 from batchpoint.node.output_request import AssembledOutput, AssembleRequest
 from batchpoint.node.side_work import SideWork
 from batchpoint.node.wire import Heartbeat, NodeOrder
@@ -113,6 +115,10 @@ class SimulatedEngine:
     async def assemble(self, request: AssembleRequest) -> AssembledOutput:
         """Write and publish the output of the job."""
         return AssembledOutput.from_json(await self._side_work().assemble(request.to_json()))
+
+    async def withdraw(self, request: AssembleRequest) -> None:
+        """Remove what is left of an output that will not be completed."""
+        await asyncio.to_thread(withdraw, request, StorageAccess())
 
     async def close(self) -> None:
         """Give all nodes back; idempotent."""

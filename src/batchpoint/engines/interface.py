@@ -48,6 +48,14 @@ class Engine(Protocol):
         """
         ...
 
+    async def withdraw(self, request: AssembleRequest) -> None:
+        """Remove what is left of an output that will not be completed.
+
+        Raises:
+            BatchpointError: it could not be removed (`storage_unavailable`, `storage_denied`).
+        """
+        ...
+
     async def close(self) -> None:
         """Give all nodes back; idempotent."""
         ...

@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchpoint.core.messages import Assignment, NodeLost
+from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import BatchpointError, Unavailable
 from batchpoint.domain.job import Job
 from batchpoint.domain.minibatch import MiniBatch, Slice
 from batchpoint.engines.interface import EngineEvent
 from batchpoint.node.agent_connection import AgentConnection
-from batchpoint.node.output_assembly import assemble
+from batchpoint.node.output_assembly import assemble, withdraw
 from batchpoint.node.output_request import AssembledOutput, AssembleRequest
 from batchpoint.node.wire import NodeOrder
 
@@ -29,11 +30,15 @@ _REPLACE_SECONDS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 
 @dataclass(frozen=True, slots=True)
 class LocalPlace:
-    """Where the local engine finds its nodes and what it may take of them."""
+    """Where the local engine finds its nodes, what it may take of them, and what opens the data.
+
+    `access` holds secrets and is never written anywhere.
+    """
 
     supervisor_socket: Path
     job_dir: Path
     max_instances: int
+    access: StorageAccess = field(default_factory=StorageAccess, repr=False)
 
 
 class LocalEngine:
@@ -110,7 +115,11 @@ class LocalEngine:
         for node in list(self._nodes.values()):
             with contextlib.suppress(Unavailable):
                 return AssembledOutput.from_json(await node.assemble(request.to_json()))
-        return await asyncio.to_thread(assemble, request)
+        return await asyncio.to_thread(assemble, request, access=self._place.access)
+
+    async def withdraw(self, request: AssembleRequest) -> None:
+        """Remove what is left of an output that will not be completed, from this process."""
+        await asyncio.to_thread(withdraw, request, self._place.access)
 
     async def close(self) -> None:
         """Give all nodes back."""
@@ -169,6 +178,7 @@ class LocalEngine:
                 epoch=self._epoch,
                 node=node,
                 slots=spec.settings.max_concurrency_per_instance,
+                access=self._place.access,
             )
             await asyncio.wait_for(connection.open(order), _OPEN_SECONDS_MAX)
             self._nodes[node] = connection

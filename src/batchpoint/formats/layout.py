@@ -11,6 +11,8 @@ from batchpoint.domain.minibatch import Task
 PREDICTIONS = "predictions.csv"
 RECEIPT = "_receipt.json"
 FAILED_ITEMS = "_failed_items.jsonl"
+# In an object store, while a job publishes there: keeps other jobs out.
+CLAIM = ".batchpoint-claim"
 PART_SUFFIX = ".part"
 INIT_SUFFIX = "-init"
 
@@ -122,6 +124,11 @@ class JobFolder:
     def assembly_plan(self) -> Path:
         """The order in which recorded frames make up the output."""
         return self.root / "assembly.plan"
+
+    @property
+    def publication(self) -> Path:
+        """What this job has begun to put into an object store; absent before and after."""
+        return self.root / "publication.json"
 
     def make(self) -> None:
         """Create the folders; raises OSError."""

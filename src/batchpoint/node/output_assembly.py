@@ -12,7 +12,8 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
 from batchpoint.core.assembly import Column
-from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable
+from batchpoint.domain.datastore import StorageAccess
+from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable, error_from
 from batchpoint.formats import receipt as receipts
 from batchpoint.formats.assembly_plan import read_plan
 from batchpoint.formats.durable import damaged, storage_error, sync_folder, write_fully
@@ -24,7 +25,7 @@ from batchpoint.node.output_failures import FailureList
 from batchpoint.node.output_frames import Frame, OutputFrames
 from batchpoint.node.output_harvest import HarvestedFiles
 from batchpoint.node.output_parquet import write_parquet
-from batchpoint.node.output_publish import Publication
+from batchpoint.node.output_publish import Publication, publication_for
 from batchpoint.node.output_request import AssembledOutput, AssembleRequest, Counts
 from batchpoint.node.output_text import csv_anew, csv_header, fits, jsonl_anew
 from batchpoint.node.output_writing import OutputFile, Step
@@ -33,11 +34,19 @@ from batchpoint.node.worker_launch import render_of
 _RECEIPT_BYTES = 64 * 1024
 
 
+_NO_DATASTORES = StorageAccess()
+
+
 def _go_on(_: str) -> None:
     """Pass every step."""
 
 
-def assemble(request: AssembleRequest, step: Step = _go_on) -> AssembledOutput:
+def assemble(
+    request: AssembleRequest,
+    step: Step = _go_on,
+    *,
+    access: StorageAccess = _NO_DATASTORES,
+) -> AssembledOutput:
     """Write a job's output from its parts and publish it; blocking, run it in a thread.
 
     May be called again after any failure or kill: an output that is already published is found and
@@ -46,9 +55,11 @@ def assemble(request: AssembleRequest, step: Step = _go_on) -> AssembledOutput:
     Args:
         request: which job, and where to.
         step: called with the name of each step; raising there stops the assembly.
+        access: the datastores that an output in an object store needs.
 
     Raises:
         Conflict: a file of the output exists already (`output_exists`); nothing was touched.
+        Invalid: the store does not allow it (`storage_denied`).
         JobFailed: files that scripts wrote clash (`output_files_clash`).
         Invalid: there is no pyarrow to write Parquet with (`environment_invalid`).
         Unavailable: the disk is full (`storage_full`), something cannot be read or is damaged
@@ -60,7 +71,7 @@ def assemble(request: AssembleRequest, step: Step = _go_on) -> AssembledOutput:
     totals = read_totals(folder.plan_totals)
     with _alone(request.job_dir), OutputFrames(folder, plan) as frames:
         assembly = _identity(request, frames)
-        publication = Publication(request.output_dir, request.job, step)
+        publication = publication_for(request, access, step)
         work = _Assembly(request, folder, frames, totals, step)
         try:
             published = publication.caught_up(assembly)
@@ -68,13 +79,44 @@ def assemble(request: AssembleRequest, step: Step = _go_on) -> AssembledOutput:
                 published = work.run(publication, assembly)
         except OSError as error:
             with contextlib.suppress(OSError):
-                publication.clean()
-            raise storage_error(error, request.output_dir, work.bytes_needed) from error
-        except BatchpointError:
-            with contextlib.suppress(OSError):
-                publication.clean()
+                publication.pause()
+            raise storage_error(error, publication.place, work.bytes_needed) from error
+        except BatchpointError as error:
+            _step_back(publication, error)
             raise
     return _answer(request, published)
+
+
+def withdraw(request: AssembleRequest, access: StorageAccess) -> None:
+    """Remove what an output that will not be completed has left; blocking.
+
+    Raises:
+        Unavailable: it cannot be removed now, or another process is still writing it.
+        Invalid: the store does not allow it (`storage_denied`).
+    """
+    with _alone(request.job_dir):
+        publication = publication_for(request, access, _go_on)
+        try:
+            publication.withdraw()
+        except OSError as error:
+            raise storage_error(error, publication.place) from error
+
+
+def _step_back(publication: Publication, error: BatchpointError) -> None:
+    """Leave nothing behind after a failure; after a trouble that may pass only what helps."""
+    with contextlib.suppress(OSError):
+        if error.retryable:
+            publication.pause()
+            return
+        try:
+            publication.withdraw()
+        except BatchpointError as left:
+            raise error_from(
+                error.code,
+                f"{error.message}; and what was uploaded until then could not be deleted: "
+                f"{left.message}",
+                error.where,
+            ) from error
 
 
 @contextlib.contextmanager
@@ -259,7 +301,7 @@ def _predictions_name(request: AssembleRequest) -> str:
 
 def _answer(request: AssembleRequest, receipt: Receipt) -> AssembledOutput:
     return AssembledOutput(
-        output_dir=str(request.output_dir),
+        output_uri=request.output_uri,
         predictions=_predictions_name(request),
         items=receipt.items.planned,
         scored=receipt.items.scored,

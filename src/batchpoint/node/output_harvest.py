@@ -15,7 +15,7 @@ from batchpoint.formats.durable import damaged, sync_folder
 from batchpoint.formats.layout import INIT_SUFFIX, JobFolder
 from batchpoint.formats.receipt import ReceiptFile
 from batchpoint.node.output_frames import OutputFrames
-from batchpoint.node.output_publish import NO_LINKS
+from batchpoint.node.output_publish_local import NO_LINKS
 from batchpoint.node.output_sources import SourceFinder
 from batchpoint.node.output_writing import OutputFile, Step
 

@@ -28,14 +28,14 @@ class Counts(NamedTuple):
 class AssembleRequest:
     """Write the output of a job from its parts, in the order of its assembly plan.
 
-    `job_dir` holds manifest, parts, harvested files and `assembly.plan`; `output_dir` is the folder
-    in which the results appear. `counted`: what the runner counted, or None to trust the parts.
-    `retries` and `timings` (moments as ISO 8601, durations in seconds) go into the receipt.
+    `job_dir` holds manifest, parts, harvested files and `assembly.plan`; `output_uri` names the
+    folder in which the results appear. `counted`: what the runner counted, or None to trust the
+    parts. `retries` and `timings` (moments as ISO 8601, durations in seconds) go into the receipt.
     """
 
     job: str
     job_dir: Path
-    output_dir: Path
+    output_uri: str
     spec: JobSpec
     counted: Counts | None = None
     retries: int = 0
@@ -46,7 +46,7 @@ class AssembleRequest:
         return {
             "job": self.job,
             "job_dir": str(self.job_dir),
-            "output_dir": str(self.output_dir),
+            "output_uri": self.output_uri,
             "spec": self.spec.model_dump(mode="json"),
             "counted": None if self.counted is None else list(self.counted),
             "retries": self.retries,
@@ -60,7 +60,7 @@ class AssembleRequest:
         return cls(
             job=value["job"],
             job_dir=Path(value["job_dir"]),
-            output_dir=Path(value["output_dir"]),
+            output_uri=value["output_uri"],
             spec=JobSpec.model_validate(value["spec"]),
             counted=None if counted is None else Counts(*counted),
             retries=value["retries"],
@@ -76,7 +76,7 @@ class AssembledOutput:
     the path of the one with the rows, or empty when only files of scripts are published.
     """
 
-    output_dir: str
+    output_uri: str
     predictions: str
     items: int
     scored: int

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class SideWork:
 
     def __init__(self, order: NodeOrder) -> None:
         self._python = order.spec.environment.python
+        self._access = order.access
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="side")
         self._closed = False
 
@@ -45,7 +47,8 @@ class SideWork:
         """Write the output of the job; see `node.output_assembly.assemble`."""
         loop = asyncio.get_running_loop()
         order = AssembleRequest.from_json(request)
-        return (await loop.run_in_executor(self._threads, assemble, order, self._step)).to_json()
+        work = partial(assemble, order, self._step, access=self._access)
+        return (await loop.run_in_executor(self._threads, work)).to_json()
 
     def _step(self, _: str) -> None:
         """Stop the assembly of a job that has been closed: its output must not appear any more."""

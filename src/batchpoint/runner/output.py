@@ -13,7 +13,6 @@ from batchpoint.formats.manifest import read_segment, read_totals
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.node.output_request import AssembleRequest, Counts
 from batchpoint.runner.progress import unpack
-from batchpoint.storage.locate import path_of
 
 
 def write_assembly_plan(job: Job, folder: JobFolder, ledger: Ledger) -> Counts:
@@ -41,9 +40,9 @@ def write_assembly_plan(job: Job, folder: JobFolder, ledger: Ledger) -> Counts:
 
 
 def request_for(
-    job: Job, status: JobStatus, folder: JobFolder, counted: Counts, now: datetime
+    job: Job, status: JobStatus, folder: JobFolder, counted: Counts | None, now: datetime
 ) -> AssembleRequest:
-    """Build the order to write the output of a job."""
+    """Build the order to write the output of a job, or to withdraw what there is of it."""
     timings: dict[str, float | str] = {
         "created_at": job.created_at.isoformat(),
         "assembled_at": now.isoformat(),
@@ -55,7 +54,7 @@ def request_for(
     return AssembleRequest(
         job=job.name,
         job_dir=folder.root,
-        output_dir=path_of(job.spec.output.uri),
+        output_uri=job.spec.output.uri,
         spec=job.spec,
         counted=counted,
         retries=status.progress.retries,

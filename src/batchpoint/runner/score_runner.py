@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from batchpoint.clock import Clock
@@ -14,6 +14,7 @@ from batchpoint.core import messages as m
 from batchpoint.core.accounting import recover
 from batchpoint.core.dispatch import Dispatch
 from batchpoint.domain import limits
+from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import BatchpointError, Unavailable
 from batchpoint.domain.job import ErrorInfo, Job, JobState, JobStatus, Progress
 from batchpoint.engines.interface import Engine
@@ -29,8 +30,10 @@ from batchpoint.runner.output import request_for, write_assembly_plan
 from batchpoint.runner.planner import Planner
 from batchpoint.runner.standing import Standing
 from batchpoint.runner.verdicts import VerdictWriter
+from batchpoint.storage.locate import shown_of
 
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
+_WITHDRAWALS_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class RunnerParts:
     """What a runner works with; put together by `batchpoint.wiring`.
 
     `prepare` makes sure that the job's environment can be used, blocking; it returns sentences for
-    the job's log and raises Invalid when it cannot.
+    the job's log and raises Invalid when it cannot. `access` opens the data the job reads.
     """
 
     ledger: Ledger
@@ -46,6 +49,7 @@ class RunnerParts:
     clock: Clock
     folder: JobFolder
     prepare: Callable[[], list[str]]
+    access: StorageAccess = field(default_factory=StorageAccess, repr=False)
 
 
 class ScoreRunner:
@@ -61,6 +65,7 @@ class ScoreRunner:
         self._clock = parts.clock
         self._folder = parts.folder
         self._prepare = parts.prepare
+        self._access = parts.access
         self._log = JobLog(parts.folder.job_log, parts.clock)
         self._standing = Standing(job.spec, job.status)
         self._records: list[m.Record] = []
@@ -105,7 +110,7 @@ class ScoreRunner:
             lambda: list(progress.unpack(self._ledger.checkpoints(self._job.name)))
         )
         self._dispatch = Dispatch(self._policy(), recover(records))
-        self._planner = Planner(self._spec, self._folder, self._engine, self._log)
+        self._planner = Planner(self._spec, self._folder, self._engine, self._log, self._access)
         self._verdicts = VerdictWriter(self._job.name, self._epoch, self._folder, self._planner)
         self._go(self._beat())
         self._go(self._listen())
@@ -380,7 +385,7 @@ class ScoreRunner:
                 self._trouble = f"storage: {error.message}"
             await _pause(attempt)
         assert output is not None
-        self._log(f"results are complete at {output.output_dir}")
+        self._log(f"results are complete at {shown_of(output.output_uri)}")
         async with self._committing:
             self._published = True
             self._standing.published(output)
@@ -396,11 +401,27 @@ class ScoreRunner:
 
     async def _close_canceled(self) -> JobState:
         self._log("canceled; what was scored is kept for some days")
+        await self._withdraw()
         return await self._close(JobState.CANCELED, None)
 
     async def _close_failed(self, failure: ErrorInfo) -> JobState:
         self._log(f"failed ({failure.code}): {failure.message}")
+        await self._withdraw()
         return await self._close(JobState.FAILED, failure)
+
+    async def _withdraw(self) -> None:
+        """Remove what was uploaded of an output that will not be completed, if that can be done."""
+        if not self._folder.publication.exists():
+            return
+        now = self._clock.now()
+        request = request_for(self._job, self._standing.status, self._folder, None, now)
+        for attempt in range(_WITHDRAWALS_MAX):
+            try:
+                await self._engine.withdraw(request)
+                break
+            except BatchpointError as error:
+                self._log(f"what was uploaded could not be deleted: {error.message}")
+            await _pause(attempt)
 
     async def _close(self, state: JobState, error: ErrorInfo | None) -> JobState:
         """Write down how the job ended, waiting for a full disk as long as it takes."""

@@ -13,6 +13,7 @@ from batchpoint.formats.layout import JobFolder, job_folder, part_name
 from batchpoint.formats.manifest import PlanTotals, write_segment, write_totals
 from batchpoint.formats.parts import FrameFiles, PartWriter
 from batchpoint.node.output_request import AssembleRequest
+from batchpoint.storage.locate import path_of, uri_of
 from tests.unit.resolved_jobs import new_job
 
 FILE_ROW_Y = (("_file", "string"), ("_row", "int"), ("y", "int"))
@@ -102,7 +103,7 @@ class OutputJob:
         return AssembleRequest(
             job=self.name,
             job_dir=self.folder.root,
-            output_dir=self.output,
+            output_uri=uri_of(self.output),
             spec=self.spec,
             retries=2,
             timings={"started_at": "2026-05-04T12:00:00+00:00", "scoring_seconds": 1.5},
@@ -111,7 +112,12 @@ class OutputJob:
 
 def into(request: AssembleRequest, output: Path) -> AssembleRequest:
     """The same job with another output folder."""
-    return replace(request, output_dir=output)
+    return replace(request, output_uri=uri_of(output))
+
+
+def folder_of(request: AssembleRequest) -> Path:
+    """The local folder a job writes to."""
+    return path_of(request.output_uri)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

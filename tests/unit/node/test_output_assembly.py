@@ -14,11 +14,11 @@ from batchpoint.domain.minibatch import Task
 from batchpoint.formats import receipt as receipts
 from batchpoint.node.output_assembly import assemble
 from batchpoint.node.output_request import AssembledOutput, AssembleRequest, Counts
-from tests.unit.node.output_jobs import FILE_ROW_Y, OutputJob, tree
+from tests.unit.node.output_jobs import FILE_ROW_Y, OutputJob, folder_of, into, tree
 
 
 def failed_lines(request: AssembleRequest) -> list[dict]:
-    text = (request.output_dir / "_failed_items.jsonl").read_text()
+    text = (folder_of(request) / "_failed_items.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -281,7 +281,7 @@ def test_the_output_of_an_earlier_job_of_the_same_name_is_not_taken_for_ours(tmp
     new.add(b"0.csv,0,2\n")
     assemble(old.seal())
     with pytest.raises(Conflict):
-        assemble(replace(new.seal(), output_dir=old.output))
+        assemble(into(new.seal(), old.output))
     assert (old.output / "predictions.csv").read_bytes().endswith(b"0.csv,0,1\n")
 
 

@@ -15,7 +15,7 @@ from batchpoint.domain.errors import BatchpointError, Conflict, Unavailable
 from batchpoint.formats import receipt as receipts
 from batchpoint.node.output_assembly import assemble
 from batchpoint.node.output_request import AssembleRequest
-from tests.unit.node.output_jobs import OutputJob, into, tree
+from tests.unit.node.output_jobs import OutputJob, folder_of, into, tree
 
 NAMES = {"predictions.csv", "_failed_items.jsonl", "_receipt.json", "notes.txt", "deep/x.bin"}
 
@@ -80,7 +80,7 @@ def test_a_kill_at_any_step_leaves_nothing_half_and_the_next_try_finishes(
         "begin", "write", "rows", "file", "files", "receipt", "done",
         *(["link", "published"] if exists else ["rename"]),
     }  # fmt: skip
-    expected = tree(undisturbed.output_dir)
+    expected = tree(folder_of(undisturbed))
     for number, name in enumerate(steps):
         output = fresh(tmp_path / f"killed-{number}" / "out")
         request = into(request_, output)
@@ -114,7 +114,7 @@ def test_kills_at_every_step_in_a_row(tmp_path, request_, exists):
     assemble(undisturbed)
     found = tree(output)
     assert found.pop("mine.md", None) == (b"mine" if exists else None)
-    assert found == tree(undisturbed.output_dir)
+    assert found == tree(folder_of(undisturbed))
     assert leftovers(output) == []
 
 
@@ -165,8 +165,8 @@ def test_a_folder_that_appears_while_we_publish_is_added_to(tmp_path, request_):
             occupied(tmp_path / "out")
 
     assemble(request, step)
-    assert set(tree(request.output_dir)) == NAMES - {"_receipt.json"} | {"mine.md"}
-    assert leftovers(request.output_dir) == []
+    assert set(tree(folder_of(request))) == NAMES - {"_receipt.json"} | {"mine.md"}
+    assert leftovers(folder_of(request)) == []
 
 
 KILL = """
@@ -196,8 +196,8 @@ def test_a_killed_process_is_caught_up_with(tmp_path, request_, number):
     assemble(request)
     undisturbed = into(request_, occupied(tmp_path / "undisturbed"))
     assemble(undisturbed)
-    assert tree(request.output_dir) == tree(undisturbed.output_dir)
-    assert leftovers(request.output_dir) == []
+    assert tree(folder_of(request)) == tree(folder_of(undisturbed))
+    assert leftovers(folder_of(request)) == []
 
 
 FULL = """
@@ -244,8 +244,8 @@ def test_a_file_system_without_hard_links_is_served_too(tmp_path, request_, monk
         with pytest.raises(Killed):
             assemble(request, stop_at(number, Killed(name)))
         assemble(request)
-        assert tree(request.output_dir) == tree(expected.output_dir), name
-        assert leftovers(request.output_dir) == [], name
+        assert tree(folder_of(request)) == tree(folder_of(expected)), name
+        assert leftovers(folder_of(request)) == [], name
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -50,6 +50,9 @@ class NoNodes:
     async def assemble(self, request: AssembleRequest) -> AssembledOutput:
         raise Unavailable("there are no nodes")
 
+    async def withdraw(self, request: AssembleRequest) -> None:
+        pass
+
     async def close(self) -> None:
         self.closed = True
 
