@@ -119,21 +119,25 @@ def _app(
     link = SupervisorLink(home)
     wake = link.ensure if embedded else link.poke
     invocations = Invocations(ledger, registry, clock, home, wake, outputs=settings.outputs)
-    return create_app(
-        Services(
-            ledger=ledger,
-            registry=registry,
-            assets=assets,
-            trees=trees,
-            invocations=invocations,
-            clock=clock,
-            home=home,
-            version=version("batchpoint"),
-            log=log,
-            public_url=public_url,
-            embedded=embedded,
-        )
+    services = Services(
+        ledger=ledger,
+        registry=registry,
+        assets=assets,
+        trees=trees,
+        invocations=invocations,
+        clock=clock,
+        home=home,
+        version=version("batchpoint"),
+        log=log,
+        public_url=public_url,
+        embedded=embedded,
     )
+    app = create_app(services)
+    if not embedded:  # a command that lives for a second is not measured
+        from batchpoint.api.metrics_routes import add_metrics
+
+        add_metrics(app, services)
+    return app
 
 
 def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
