@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,11 +11,13 @@ from typing import Literal, Self, TypedDict, Unpack
 
 from pydantic import ValidationError
 
+from batchpoint.client.asset_resources import Codes, DataAssets, Environments, Models
 from batchpoint.client.connection import Connection, segment, server_url
 from batchpoint.client.embedded_transport import AsgiApp
 from batchpoint.client.jobs import JobHandle, Jobs
 from batchpoint.client.local_files import LocalFiles
-from batchpoint.client.resources import Computes, Deployments, Endpoints, Environments, Models
+from batchpoint.client.pointers import InputKind, data_uri, job_input
+from batchpoint.client.resources import Computes, Datastores, Deployments, Endpoints
 from batchpoint.clock import SystemClock
 from batchpoint.domain.asset import Environment, Model
 from batchpoint.domain.endpoint import (
@@ -28,29 +30,34 @@ from batchpoint.domain.endpoint import (
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
 from batchpoint.domain.findings import invalid_fields
 from batchpoint.domain.job import Invocation, Job, JobInput, JobOutput, Overrides
+from batchpoint.domain.references import AssetReference, data_reference, is_reference, is_uri
 
 _KEY_DIGITS = 32
-_NOT_PATHS = ("upload:", "azureml:")
+
+
+Pointer = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class Input:
-    """A pointer to data: a local path or a URI, and whether it is one file or a folder.
+    """A pointer to data, and whether it is one file or a folder.
 
-    A type that is left out is found by looking.
+    `path`: a local path (wildcards stand for files, `data/*.csv`), a URI, a data asset
+    (`azureml:NAME:VERSION`, `azureml:NAME@latest`), or several of them. A type that is left out is
+    found by looking. `pattern` takes only those items of a folder whose path matches (`**/*.csv`).
     """
 
-    path: str | os.PathLike[str]
-    type: Literal["uri_file", "uri_folder"] | None = None
+    path: Pointer | Sequence[Pointer]
+    type: InputKind | None = None
+    pattern: str | None = None
 
     def resolved(self) -> JobInput:
-        """Return the input with an absolute path."""
-        text = os.fspath(self.path)
-        if "://" not in text:
-            text = str(Path(text).expanduser().absolute())
-        local = Path(text.removeprefix("file://"))
-        kind = self.type or ("uri_file" if local.is_file() else "uri_folder")
-        return JobInput(type=kind, uri=text)
+        """Return the input with absolute paths. Raises: Invalid (`reference_invalid`, …)."""
+        several = [self.path] if isinstance(self.path, str | os.PathLike) else list(self.path)
+        if not several:
+            raise Invalid("is empty: point at some data", code="field_invalid", where="input")
+        texts = [os.fspath(path) for path in several]
+        return job_input(texts, Path.cwd(), kind=self.type, pattern=self.pattern)
 
 
 class SettingFields(TypedDict, total=False):
@@ -67,6 +74,7 @@ class SettingFields(TypedDict, total=False):
     output_file_name: str
     output_format: Literal["batchpoint", "azure"]
     environment_variables: Mapping[str, str]
+    parameters: Mapping[str, str | int | float | bool]
     split_files: bool
     coalesce_files: bool
 
@@ -80,8 +88,10 @@ class OverrideFields(TypedDict, total=False):
     max_retries: int
     timeout: int
     error_threshold: int
+    logging_level: Literal["debug", "info", "warning"]
     output_file_name: str
     environment_variables: Mapping[str, str]
+    parameters: Mapping[str, str | int | float | bool]
 
 
 class Client:
@@ -98,10 +108,14 @@ class Client:
         connection = Connection(None if app is not None else url or server_url(), app)
         files = LocalFiles(connection)
         self._connection = connection
+        self._files = files
         self.endpoints = Endpoints(connection)
         self.deployments = Deployments(connection, files)
         self.models = Models(connection, files)
         self.environments = Environments(connection, files)
+        self.data = DataAssets(connection, files)
+        self.codes = Codes(connection, files)
+        self.datastores = Datastores(connection)
         self.computes = Computes(connection)
         self.jobs = Jobs(connection)
 
@@ -189,7 +203,7 @@ class Client:
     def invoke(  # noqa: PLR0913  # keywords, all of them optional
         self,
         endpoint: str,
-        input: str | os.PathLike[str] | Input | JobInput,  # noqa: A002  # the field's word
+        input: Pointer | Sequence[Pointer] | Input | JobInput,  # noqa: A002  # the field's word
         *,
         deployment: str | None = None,
         output: str | os.PathLike[str] | None = None,
@@ -197,6 +211,7 @@ class Client:
         experiment_name: str | None = None,
         description: str | None = None,
         tags: Mapping[str, str] | None = None,
+        webhook_url: str | None = None,
         idempotency_key: str | None = None,
         **overrides: Unpack[OverrideFields],
     ) -> JobHandle:
@@ -204,13 +219,15 @@ class Client:
 
         Args:
             endpoint: whose default deployment scores, unless `deployment` names one.
-            input: a file or a folder.
+            input: a file or a folder, a URI, a data asset, or several of them; see `Input`. What
+                is local is sent to a server on another machine, unless it is there already.
             deployment: the deployment to use.
             output: the folder in which the results appear when they are complete.
             job_name: a name for the job; made up when left out.
             experiment_name: kept with the job.
             description: kept with the job.
             tags: kept with the job.
+            webhook_url: called when the job has ended.
             idempotency_key: the same key and arguments again give the same job.
             overrides: what is different for this job, e.g. `mini_batch_size=20`.
 
@@ -222,7 +239,10 @@ class Client:
         if isinstance(input, JobInput):
             source = input
         else:
-            source = (input if isinstance(input, Input) else Input(input)).resolved()
+            given = input if isinstance(input, Input) else Input(input)
+            source = given.resolved()
+            if given.type is None:
+                source = self.with_type_of_asset(source)
         try:
             body = Invocation(
                 deployment_name=deployment,
@@ -232,6 +252,7 @@ class Client:
                 experiment_name=experiment_name,
                 description=description,
                 tags=dict(tags or {}),
+                webhook_url=webhook_url,
                 overrides=Overrides.model_validate(overrides),
             )
         except ValidationError as error:
@@ -242,6 +263,7 @@ class Client:
         self, endpoint: str, body: Invocation, idempotency_key: str | None = None
     ) -> JobHandle:
         """Start a job from a whole invocation; see `invoke`."""
+        body = self._files.invocation(body)
         key = idempotency_key or SystemClock().hexadecimal(_KEY_DIGITS)
         answer = self._connection.send(
             "POST",
@@ -252,23 +274,41 @@ class Client:
         )
         return JobHandle(self._connection, Job.model_validate_json(answer.content))
 
+    def with_type_of_asset(self, source: JobInput) -> JobInput:
+        """Return an input of one data asset with the type that the asset has.
+
+        Raises: NotFound (`data_not_found`).
+        """
+        if source.uri is None or source.pattern is not None:
+            return source
+        found = data_reference(source.uri)
+        if not isinstance(found, AssetReference):
+            return source
+        kind = self.data.get(found.name, found.version).type
+        if kind == "mltable":  # which no model can score; the server says so
+            return source
+        return source.model_copy(update={"type": kind})
+
     def job(self, name: str) -> JobHandle:
         """Return a handle on a job that exists. Raises: NotFound (`job_not_found`)."""
         return self.jobs.handle(name)
 
 
-def _absolute(path: str | os.PathLike[str]) -> str:
-    text = os.fspath(path)
-    return text if "://" in text else str(Path(text).expanduser().absolute())
+def _absolute(path: Pointer) -> str:
+    return data_uri(os.fspath(path), Path.cwd())
 
 
-def _model(model: str | os.PathLike[str] | Model) -> str | Model:
+def _model(model: Pointer | Model) -> str | Model:
     if isinstance(model, Model):
         return model
     text = os.fspath(model)
     path = Path(text).expanduser()
-    if text.startswith(_NOT_PATHS) or (not path.exists() and ":" in text):
+    if is_reference(text) and not text.startswith("azureml://"):
         return Model(path=text) if text.startswith("upload:") else text
+    if is_uri(text):  # in a datastore, in what a job left, in an MLflow registry
+        return text if text.startswith("azureml://registries/") else Model(path=text)
+    if not path.exists() and ":" in text:
+        return text
     kind = "mlflow_model" if (path / "MLmodel").is_file() else "custom_model"
     return Model(path=str(path.absolute()), type=kind)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import ipaddress
 import json
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import BaseModel
@@ -51,6 +52,11 @@ class Connection:
             timeout=httpx.Timeout(ANSWER_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
             trust_env=not self.embedded,
         )
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether paths mean the same here and there: no server, or one on this machine."""
+        return self.embedded or is_this_machine(self.url)
 
     def close(self) -> None:
         """Close what is open."""
@@ -169,6 +175,18 @@ def segments(path: str) -> str:
 def server_url() -> str | None:
     """Return the address that BATCHPOINT_URL names; None: the embedded mode."""
     return os.environ.get("BATCHPOINT_URL") or None
+
+
+def is_this_machine(url: str) -> bool:
+    """Tell whether a server's address can only be on this machine."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
 
 
 def _embedded_app() -> AsgiApp:

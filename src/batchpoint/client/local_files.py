@@ -1,4 +1,4 @@
-"""Bringing local files to the server: models, code folders, conda files."""
+"""Bringing local files to the server: models, code, data to score, conda files."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from batchpoint.client.connection import Connection, segments
+from batchpoint.client.pointers import data_uri, is_local
 from batchpoint.domain import limits
-from batchpoint.domain.asset import Environment, Model
+from batchpoint.domain.asset import Code, Data, Environment, Model
 from batchpoint.domain.endpoint import BatchDeployment
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.upload import PREFIX, UploadStatus
+from batchpoint.domain.job import Invocation
+from batchpoint.domain.upload import UploadStatus
 
 if TYPE_CHECKING:  # reading folders is for those who upload; everybody else imports less
     from batchpoint.storage.tree_scan import ScannedTree
@@ -20,7 +22,10 @@ _CHUNK_BYTES = 1 << 20
 
 
 class LocalFiles:
-    """Replaces local paths in what a caller sends by what the server can use."""
+    """Replaces local paths in what a caller sends by what the server can use.
+
+    Without a server nothing is copied here: the app reads this machine's files itself.
+    """
 
     def __init__(self, connection: Connection) -> None:
         """Upload through a connection."""
@@ -29,6 +34,45 @@ class LocalFiles:
     def model(self, model: Model) -> Model:
         """Return the model with its local path uploaded."""
         return model.model_copy(update={"path": self._sent(model.path, "path")})
+
+    def data(self, data: Data) -> Data:
+        """Return the data asset with its local path uploaded, or made absolute without a server."""
+        path = data_uri(data.path, Path.cwd())
+        if is_local(path):
+            path = self._sent(path, "path", is_data=True)
+        return data.model_copy(update={"path": path})
+
+    def code(self, code: Code) -> Code:
+        """Return the code asset with its folder uploaded."""
+        return code.model_copy(update={"path": self._sent(code.path, "path")})
+
+    def invocation(self, body: Invocation) -> Invocation:
+        """Return the invocation with local data uploaded, unless the server is on this machine.
+
+        Raises: Invalid (`uri_invalid`) for results in a folder that the server cannot reach.
+        """
+        if self._connection.shares_files:
+            return body
+        if body.output is not None and is_local(body.output.uri):
+            raise Invalid(
+                f"the server at {self._connection.url} cannot write into {body.output.uri}, a "
+                "folder of this machine; leave it out and get the results with `batchpoint job "
+                "download`, name a datastore (azureml://datastores/NAME/paths/PATH), or write "
+                "file:///PATH for a folder of the server",
+                code="uri_invalid",
+                where="output.uri",
+            )
+        sources = body.input.sources
+        sent = tuple(
+            self._sent(uri, "input.uri", is_data=True, pattern=body.input.pattern)
+            if is_local(uri)
+            else uri
+            for uri in sources
+        )
+        if sent == sources:
+            return body
+        told = {"uri": sent[0]} if body.input.uri is not None else {"uris": sent}
+        return body.model_copy(update={"input": body.input.model_copy(update=told)})
 
     def environment(self, environment: Environment) -> Environment:
         """Return the environment with its conda file read."""
@@ -49,9 +93,14 @@ class LocalFiles:
             changes["code_configuration"] = code.model_copy(update={"code": sent})
         return deployment.model_copy(update=changes)
 
-    def _sent(self, path: str, where: str) -> str:
-        """Return a reference that the server understands, after sending what it lacks."""
-        if path.startswith(PREFIX):
+    def _sent(
+        self, path: str, where: str, *, is_data: bool = False, pattern: str | None = None
+    ) -> str:
+        """Return a reference that the server understands, after sending what it lacks.
+
+        With a `pattern` only the files of the folder that match it are sent.
+        """
+        if not path.startswith("file://") and not is_local(path):
             return path
         local = Path(path.removeprefix("file://")).expanduser().absolute()
         if not local.exists():
@@ -63,9 +112,7 @@ class LocalFiles:
         if self._connection.embedded:
             # The same machine: the app copies it by itself.
             return str(local)
-        from batchpoint.storage.tree_scan import scan_tree  # noqa: PLC0415
-
-        return self._uploaded(scan_tree(local))
+        return self._uploaded(_scanned(local, where, pattern, is_data=is_data))
 
     def _uploaded(self, scanned: ScannedTree) -> str:
         answer = self._connection.send("POST", "/uploads", body=scanned.manifest, repeatable=True)
@@ -78,6 +125,24 @@ class LocalFiles:
             self._connection.put_bytes(place, _chunks(scanned.files[path]), sizes[path])
         self._connection.send("POST", f"/uploads/{status.hash}/commit", repeatable=True)
         return status.reference
+
+
+def _scanned(local: Path, where: str, pattern: str | None, *, is_data: bool) -> ScannedTree:
+    from batchpoint.storage.tree_scan import scan_tree  # noqa: PLC0415
+
+    wanted = None
+    if pattern is not None:
+        from batchpoint.core.path_pattern import compile_pattern  # noqa: PLC0415
+
+        wanted = compile_pattern(pattern, "input.pattern")
+    try:
+        return scan_tree(local, wanted)
+    except Invalid as error:
+        if not is_data or error.code != "model_invalid":
+            raise
+        # The same flaws; but here it is no model that has them.
+        at = error.where or str(local)
+        raise Invalid(f"{at} {error.message}", code="input_unreadable", where=where) from error
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

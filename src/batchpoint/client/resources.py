@@ -1,4 +1,4 @@
-"""The SDK's verbs for endpoints, deployments, models, environments and computes."""
+"""The SDK's verbs for endpoints, deployments, computes and datastores."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from batchpoint.client.connection import Connection, segment
 from batchpoint.client.local_files import LocalFiles
-from batchpoint.domain.asset import Environment, Model
 from batchpoint.domain.compute import Compute
+from batchpoint.domain.datastore import Datastore
 from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
 
 Patch = Mapping[str, object]
@@ -87,62 +87,6 @@ class Deployments:
         self._connection.send("DELETE", _deployment(endpoint, name), params={"force": force})
 
 
-class Models:
-    """`client.models`. Raises: NotFound (`model_not_found`), Conflict (`asset_immutable`)."""
-
-    def __init__(self, connection: Connection, files: LocalFiles) -> None:
-        """Work through a connection."""
-        self._connection = connection
-        self._files = files
-
-    def create_or_update(self, model: Model) -> Model:
-        """Upload and register a model: the next version of its name, or the one it gives."""
-        sent = self._files.model(model)
-        answer = self._connection.send("POST", "/models", body=sent)
-        return Model.model_validate_json(answer.content)
-
-    def get(self, name: str, version: str | None = None) -> Model:
-        """Return a version of a model; None: the newest."""
-        return self._connection.get(Model, _asset("models", name, version))
-
-    def list(self, name: str | None = None) -> Iterator[Model]:
-        """Yield the newest version of each model, or all versions of one, newest first."""
-        path = "/models" if name is None else f"/models/{segment(name)}/versions"
-        return self._connection.pages(Model, path)
-
-    def delete(self, name: str, version: str | None = None) -> None:
-        """Delete one version of a model; None: all of them."""
-        self._connection.send("DELETE", _asset("models", name, version))
-
-
-class Environments:
-    """`client.environments`. Raises: NotFound (`environment_not_found`), Conflict, Invalid."""
-
-    def __init__(self, connection: Connection, files: LocalFiles) -> None:
-        """Work through a connection."""
-        self._connection = connection
-        self._files = files
-
-    def create_or_update(self, environment: Environment) -> Environment:
-        """Register an environment: the next version of its name, or the one it gives."""
-        sent = self._files.environment(environment)
-        answer = self._connection.send("POST", "/environments", body=sent)
-        return Environment.model_validate_json(answer.content)
-
-    def get(self, name: str, version: str | None = None) -> Environment:
-        """Return a version of an environment; None: the newest."""
-        return self._connection.get(Environment, _asset("environments", name, version))
-
-    def list(self, name: str | None = None) -> Iterator[Environment]:
-        """Yield the newest version of each environment, or all of one, newest first."""
-        path = "/environments" if name is None else f"/environments/{segment(name)}/versions"
-        return self._connection.pages(Environment, path)
-
-    def delete(self, name: str, version: str | None = None) -> None:
-        """Delete one version of an environment; None: all of them."""
-        self._connection.send("DELETE", _asset("environments", name, version))
-
-
 class Computes:
     """`client.computes`. Raises: NotFound (`compute_not_found`), Conflict, Invalid."""
 
@@ -174,14 +118,67 @@ class Computes:
         self._connection.send("DELETE", f"/computes/{segment(name)}")
 
 
+class Datastores:
+    """`client.datastores`. Raises: NotFound (`datastore_not_found`), Conflict, Invalid.
+
+    Credentials are sent and never come back; what is returned has `credentials_type` instead.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        """Work through a connection."""
+        self._connection = connection
+
+    def create_or_update(self, datastore: Datastore, *, skip_validation: bool = False) -> Datastore:
+        """Register a datastore or update it; without `credentials` an update keeps the old ones.
+
+        The server tries it out first (`findings`), unless `skip_validation`.
+        Raises: Invalid (`storage_denied`, `field_invalid`), Unavailable (`storage_unavailable`).
+        """
+        body = datastore.model_dump(mode="json", exclude_unset=True)
+        if datastore.credentials is not None:
+            body["credentials"] = datastore.credentials.revealed()
+        answer = self._connection.send(
+            "PUT",
+            f"/datastores/{segment(datastore.name)}",
+            params={"skip_validation": skip_validation},
+            body=body,
+            answer_seconds_max=None,
+        )
+        return Datastore.model_validate_json(answer.content)
+
+    def update(self, name: str, patch: Patch, *, skip_validation: bool = False) -> Datastore:
+        """Change some fields, e.g. `{"is_default": True}` or `{"credentials": {...}}`."""
+        answer = self._connection.send(
+            "PATCH",
+            f"/datastores/{segment(name)}",
+            params={"skip_validation": skip_validation},
+            body=patch,
+            answer_seconds_max=None,
+        )
+        return Datastore.model_validate_json(answer.content)
+
+    def test(self, name: str) -> Datastore:
+        """Try a datastore out again and return it with what was found (`findings`)."""
+        path = f"/datastores/{segment(name)}/test"
+        answer = self._connection.send("POST", path, answer_seconds_max=None, repeatable=True)
+        return Datastore.model_validate_json(answer.content)
+
+    def get(self, name: str) -> Datastore:
+        """Return a datastore."""
+        return self._connection.get(Datastore, f"/datastores/{segment(name)}")
+
+    def list(self) -> Iterator[Datastore]:
+        """Yield all datastores by name; the two built-in ones are always among them."""
+        return self._connection.pages(Datastore, "/datastores")
+
+    def delete(self, name: str, *, force: bool = False) -> None:
+        """Forget a datastore, not its data; with `force` also when something points into it."""
+        self._connection.send("DELETE", f"/datastores/{segment(name)}", params={"force": force})
+
+
 def _endpoint(name: str) -> str:
     return f"/endpoints/{segment(name)}"
 
 
 def _deployment(endpoint: str, name: str) -> str:
     return f"{_endpoint(endpoint)}/deployments/{segment(name)}"
-
-
-def _asset(kind: str, name: str, version: str | None) -> str:
-    path = f"/{kind}/{segment(name)}"
-    return path if version is None else f"{path}/versions/{segment(version)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,9 +27,10 @@ class ScannedTree(NamedTuple):
     files: dict[str, Path]
 
 
-def scan_tree(path: Path) -> ScannedTree:
+def scan_tree(path: Path, wanted: Callable[[str], bool] | None = None) -> ScannedTree:
     """Read every file of a folder (or the one file) and tell what the tree is.
 
+    With `wanted` only the files whose path below the folder it accepts.
     Links are followed, so that the tree holds what they point at; what the folder's ignore file
     names (`batchpoint.storage.ignore_rules`) is left out. Raises: Invalid (`model_invalid`
     for a broken link, a device, a loop of links, an empty folder or too many files;
@@ -46,6 +47,9 @@ def scan_tree(path: Path) -> ScannedTree:
         if path.is_dir():
             rules = ignore_rules(path)
         for name, found in _walk(path, path.name, rules, ()):
+            below = name.partition("/")[2]
+            if wanted is not None and below and not wanted(below):
+                continue
             if len(files) >= limits.UPLOAD_FILES_MAX:
                 raise Invalid(
                     f"holds more than {limits.UPLOAD_FILES_MAX:,} files; leave some out with a "
@@ -66,7 +70,9 @@ def scan_tree(path: Path) -> ScannedTree:
         ) from error
     if not entries:
         why = (
-            f"holds no files but those that {rules.name} leaves out"
+            "holds no file that matches the pattern"
+            if wanted
+            else f"holds no files but those that {rules.name} leaves out"
             if rules
             else "is an empty folder"
         )
