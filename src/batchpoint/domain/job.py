@@ -12,6 +12,7 @@ from batchpoint.domain import limits
 from batchpoint.domain.endpoint import LoggingLevel, OutputAction, OutputFormat, Parameters
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.model_shape import Noun, TextMap, snake
+from batchpoint.domain.webhook import WebhookDelivery
 
 
 class JobState(StrEnum):
@@ -138,6 +139,7 @@ class JobSpec(Noun):
     settings: ScoringSettings
     input: JobInput
     output: JobOutput
+    # Fit to be shown: the URL itself lies sealed in the ledger.
     webhook_url: str | None = None
     experiment_name: str | None = None
     tags: TextMap = Field(default_factory=dict)
@@ -196,13 +198,17 @@ class JobStatus(Noun):
 
 
 class Job(Noun):
-    """One invocation of an endpoint. `version` grows with each change of `status`."""
+    """One invocation of an endpoint. `version` grows with each change of `status`.
+
+    `webhook` tells what became of the message of its end, when one was asked for.
+    """
 
     name: str
     spec: JobSpec
     status: JobStatus
     created_at: datetime
     version: int = 0
+    webhook: WebhookDelivery | None = None
 
 
 class Overrides(Noun):

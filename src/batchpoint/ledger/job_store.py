@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from batchpoint.domain.errors import Conflict, NotFound, Unavailable
 from batchpoint.domain.job import TERMINAL_STATES, Job, JobSpec, JobState, JobStatus
 from batchpoint.ledger.database import Database
+from batchpoint.ledger.delivery_store import Notice, add_notice, release_notice, with_deliveries
 from batchpoint.ledger.job_totals import add_ended
 from batchpoint.ledger.schema import checkpoints, jobs
 
@@ -32,9 +33,16 @@ class JobStore(Database):
     else has taken the lease, such a write changes nothing and raises Unavailable (`lease_lost`).
     """
 
-    def create_job(self, job: Job, idempotency_key: str | None, body_hash: str | None) -> Job:
+    def create_job(
+        self,
+        job: Job,
+        idempotency_key: str | None,
+        body_hash: str | None,
+        notice: Notice | None = None,
+    ) -> Job:
         """Record a new job; with a key already used on this endpoint, return the job it made.
 
+        `notice` becomes due in the transaction in which the job ends.
         Raises: Conflict (`idempotency_conflict`: the key came with another body; `conflict`: there
         is a job of this name).
         """
@@ -61,12 +69,14 @@ class JobStore(Database):
                         body_hash=body_hash,
                     )
                 )
+                if notice is not None:
+                    add_notice(connection, job.name, notice)
+                return with_deliveries(connection, [job])[0]
         except IntegrityError as error:
             raise Conflict(
                 f"there is already a job named {job.name!r}; choose another name or leave it out",
                 where="job_name",
             ) from error
-        return job
 
     def job_of_key(
         self, endpoint: str, idempotency_key: str | None, body_hash: str | None
@@ -82,9 +92,9 @@ class JobStore(Database):
         """Return a job. Raises: NotFound (`job_not_found`)."""
         with self.reading() as connection:
             row = connection.execute(select(jobs).where(jobs.c.name == name)).mappings().first()
-        if row is None:
-            raise _no_such_job(name)
-        return _job(row)
+            if row is None:
+                raise _no_such_job(name)
+            return with_deliveries(connection, [_job(row)])[0]
 
     def job_version(self, name: str) -> int:
         """Return the number that grows with each change of a job's status; cheap.
@@ -142,7 +152,7 @@ class JobStore(Database):
                 .mappings()
                 .all()
             )
-        return [_job(row) for row in rows]
+            return with_deliveries(connection, [_job(row) for row in rows])
 
     def open_jobs(
         self, endpoint: str | None = None, deployment: str | None = None, *, limit: int
@@ -255,6 +265,7 @@ class JobStore(Database):
             if changed.rowcount == 0:
                 raise _lease_lost(job, epoch)
             add_ended(connection, job, status)
+            release_notice(connection, job, status.ended_at.timestamp() if status.ended_at else 0.0)
 
     def release(self, job: str, epoch: int) -> None:
         """Give a lease back, so that another may take the job at once; nothing if it is lost."""
@@ -347,7 +358,7 @@ def _job_of_key(
             code="idempotency_conflict",
             where="Idempotency-Key",
         )
-    return _job(row)
+    return with_deliveries(connection, [_job(row)])[0]
 
 
 def _job(row: RowMapping) -> Job:

@@ -6,14 +6,24 @@ from contextlib import AbstractContextManager
 
 from sqlalchemy import Connection
 
+from batchpoint.ledger.delivery_store import DeliveryStore, DueDelivery, Notice
 from batchpoint.ledger.job_store import JobStore, Renewed
 from batchpoint.ledger.job_totals import JobTotals, Totals
 from batchpoint.ledger.resource_store import ANONYMOUS, Kind, Record, ResourceStore
 
-__all__ = ["ANONYMOUS", "Kind", "Ledger", "Record", "Renewed", "Totals"]
+__all__ = [
+    "ANONYMOUS",
+    "DueDelivery",
+    "Kind",
+    "Ledger",
+    "Notice",
+    "Record",
+    "Renewed",
+    "Totals",
+]
 
 
-class Ledger(ResourceStore, JobStore, JobTotals):
+class Ledger(ResourceStore, JobStore, JobTotals, DeliveryStore):
     """Everything that must survive the end of every process, except bulk.
 
     Open it with the path of its file. All methods are synchronous and may be called from any

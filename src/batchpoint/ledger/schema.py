@@ -98,6 +98,23 @@ job_totals = Table(
     Column("seconds", Float, nullable=False),
 )
 
+# The outbox: one message for each job that asked for one. `since` is when it became due first.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("job", String(255), nullable=False, unique=True),
+    Column("url", Text, nullable=False),
+    Column("private_allowed", Boolean, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("claimed", Boolean, nullable=False),
+    Column("due_at", Float),
+    Column("since", Float),
+    Column("said", Text),
+    Column("ended_at", Float),
+)
+
 
 def _first_tables(connection: Connection) -> None:
     metadata.create_all(connection)
@@ -125,10 +142,21 @@ def _job_totals(connection: Connection) -> None:
     job_totals.create(connection, checkfirst=True)
 
 
+def _deliveries(connection: Connection) -> None:
+    deliveries.create(connection, checkfirst=True)
+    connection.execute(
+        text(
+            "CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (due_at) "
+            "WHERE state = 'pending'"
+        )
+    )
+
+
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _first_tables,
     _archived_assets,
     _job_totals,
+    _deliveries,
 )
 """Step n brings a ledger from version n to n + 1; a step, once released, never changes."""
 
