@@ -18,6 +18,10 @@ from batchpoint.settings import Settings
 if TYPE_CHECKING:  # slow to import, and not every process needs them
     from fastapi import FastAPI
 
+    from batchpoint.auth.secrets import SecretBox
+    from batchpoint.control.datastores import Datastores
+    from batchpoint.domain.datastore import DatastoreAccess, DatastoreFindings
+    from batchpoint.ledger.ledger import Ledger
     from batchpoint.node.environment import EnvironmentBuilder
 
 _OTHER_SUPERVISOR_SECONDS_MAX = 10.0
@@ -44,6 +48,48 @@ def environment_builder(settings: Settings) -> EnvironmentBuilder:
 
     tables = EnvironmentSettings(**settings.environments.model_dump())
     return EnvironmentBuilder(settings.home, tables, os.environ, lambda _: None)
+
+
+def datastores_of(settings: Settings, ledger: Ledger, *, embedded: bool) -> Datastores:
+    """Find the datastores of a home; what opens and tests them is imported when it is used.
+
+    `embedded`: who asks is the user of this machine, so that what that user may do counts.
+    """
+    from batchpoint.control.datastores import Datastores
+
+    ambient = settings.storage.ambient_credentials
+    return Datastores(
+        ledger,
+        _Secrets(settings.home),
+        SystemClock(),
+        settings.home,
+        examine=_examine,
+        ambient=embedded if ambient is None else ambient,
+    )
+
+
+class _Secrets:
+    """The secrets of a home, whose key (and the cryptography) is read when there is one to open."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def seal(self, text: str) -> str:
+        return self._box().seal(text)
+
+    def open_sealed(self, sealed: str) -> str:
+        return self._box().open_sealed(sealed)
+
+    def _box(self) -> SecretBox:
+        from batchpoint.auth.secrets import SecretBox
+
+        return SecretBox(self._home)
+
+
+def _examine(access: DatastoreAccess) -> DatastoreFindings:
+    from batchpoint.storage.store_findings import examine
+
+    return examine(access)
 
 
 def embedded_app(
@@ -114,15 +160,19 @@ def _app(
     _make_home(home)
     ledger = Ledger(ledger_path(home))
     trees = TreeStore(home / "store")
-    assets = Assets(ledger, trees, clock, local_paths=embedded)
+    datastores = datastores_of(settings, ledger, embedded=embedded)
+    assets = Assets(ledger, trees, datastores, clock, environ=os.environ, local_paths=embedded)
     registry = Registry(ledger, assets, environment_builder(settings), clock)
     link = SupervisorLink(home)
     wake = link.ensure if embedded else link.poke
-    invocations = Invocations(ledger, registry, clock, home, wake, outputs=settings.outputs)
+    invocations = Invocations(
+        ledger, registry, assets.references, clock, home, wake, outputs=settings.outputs
+    )
     services = Services(
         ledger=ledger,
         registry=registry,
         assets=assets,
+        datastores=datastores,
         trees=trees,
         invocations=invocations,
         clock=clock,

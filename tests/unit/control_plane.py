@@ -16,7 +16,9 @@ from batchpoint.control.registry import Registry
 from batchpoint.domain.asset import Environment
 from batchpoint.domain.job import ResolvedEnvironment
 from batchpoint.ledger.ledger import Ledger
+from batchpoint.settings import Settings
 from batchpoint.storage.tree_store import TreeStore
+from batchpoint.wiring import datastores_of
 
 SCRIPT = "def init():\n    pass\n\n\ndef run(mini_batch):\n    return mini_batch\n"
 
@@ -67,15 +69,20 @@ class ControlPlane:
 def control_plane(home: Path, *, embedded: bool = True) -> ControlPlane:
     ledger, clock = Ledger(home / "ledger.db"), SystemClock()
     trees = TreeStore(home / "store")
-    assets = Assets(ledger, trees, clock, local_paths=embedded)
+    settings = Settings(home=home)
+    datastores = datastores_of(settings, ledger, embedded=embedded)
+    assets = Assets(ledger, trees, datastores, clock, environ={}, local_paths=embedded)
     environments = RunningInterpreter()
     registry = Registry(ledger, assets, environments, clock)
     wakes: list[str] = []
-    invocations = Invocations(ledger, registry, clock, home, lambda: wakes.append("woken"))
+    invocations = Invocations(
+        ledger, registry, assets.references, clock, home, lambda: wakes.append("woken")
+    )
     services = Services(
         ledger=ledger,
         registry=registry,
         assets=assets,
+        datastores=datastores,
         trees=trees,
         invocations=invocations,
         clock=clock,

@@ -26,7 +26,10 @@ _TAGS = [
     {"name": "jobs", "description": "Invocations, their progress and their results."},
     {"name": "models", "description": "Registered models, immutable and versioned."},
     {"name": "environments", "description": "What user code runs in."},
+    {"name": "data", "description": "Data that is pointed at by name and version."},
+    {"name": "codes", "description": "Scoring code that deployments share."},
     {"name": "computes", "description": "Where nodes come from."},
+    {"name": "datastores", "description": "Where data lies, and what opens it."},
     {"name": "uploads", "description": "Folders of models and code, named by their content."},
     {"name": "service", "description": "Is it there, and which version is it?"},
 ]

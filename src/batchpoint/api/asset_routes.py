@@ -1,202 +1,241 @@
-"""Routes of models, environments and computes."""
+"""Routes of versioned assets: the same for models, environments, data and code."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import APIRouter, Query
 
 from batchpoint.api.endpoint_routes import Patch, named
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
-from batchpoint.control.assets import Assets
-from batchpoint.domain.asset import Environment, Model
-from batchpoint.domain.compute import Compute
+from batchpoint.control.asset_versions import Asset, AssetVersions
+from batchpoint.domain.asset import Code, Data, Environment, Model
+
+_Archived = Annotated[bool, Query(description="Also list what is archived.")]
+
+
+class _Words(NamedTuple):
+    """How the routes of one kind speak of it; `more` says what registering does besides."""
+
+    one: str
+    a: str
+    many: str
+    more: str
 
 
 def model_routes(services: Services) -> APIRouter:
     """Make the routes under /models."""
-    router = APIRouter(prefix="/models", tags=["models"])
-    assets = services.assets
-
-    @router.get("", summary="List models", responses=problems())
-    def list_models(limit: Limit = LIMIT_DEFAULT, after: After = None) -> Page[Model]:
-        """List the newest version of each model by name."""
-        return page(assets.list_models(limit, after), limit, lambda m: m.name)
-
-    @router.post("", summary="Register a model", status_code=201, responses=problems(404, 409, 507))
-    def add_model(body: Model) -> Model:
-        """Register a model as the next version of its name (or as the version it gives).
-
-        `path` is an upload: `upload:HASH/NAME`.
-        """
-        return assets.register_model(body)
-
-    @router.get("/{name}", summary="Show a model", responses=problems(404))
-    def get_model(name: str) -> Model:
-        """Show the newest version of a model."""
-        return assets.get_model(name)
-
-    @router.delete("/{name}", summary="Delete a model", status_code=204, responses=problems(404))
-    def delete_model(name: str) -> None:
-        """Delete all versions of a model; deployments that use it go on."""
-        assets.delete("model", name, None)
-
-    _model_versions(router, assets)
-    return router
-
-
-def _model_versions(router: APIRouter, assets: Assets) -> None:
-    @router.get("/{name}/versions", summary="List versions of a model", responses=problems(404))
-    def list_versions(name: str, limit: Limit = LIMIT_DEFAULT, after: After = None) -> Page[Model]:
-        """List the versions of a model, newest first."""
-        found = assets.list_model_versions(name, limit, after)
-        return page(found, limit, lambda m: m.version)
-
-    @router.put(
-        "/{name}/versions/{version}",
-        summary="Register a version of a model",
-        responses=problems(404, 409, 507),
-    )
-    def put_version(name: str, version: str, body: Model) -> Model:
-        """Register this very version; with other content than before it is refused.
-
-        The same content changes description, tags and properties.
-        """
-        named(body.name or name, name)
-        named(body.version or version, version, "version")
-        return assets.register_model(body.model_copy(update={"name": name, "version": version}))
-
-    @router.get(
-        "/{name}/versions/{version}", summary="Show a version of a model", responses=problems(404)
-    )
-    def get_version(name: str, version: str) -> Model:
-        """Show one version of a model."""
-        return assets.get_model(name, version)
-
-    @router.delete(
-        "/{name}/versions/{version}",
-        summary="Delete a version of a model",
-        status_code=204,
-        responses=problems(404),
-    )
-    def delete_version(name: str, version: str) -> None:
-        """Delete one version of a model; deployments that use it go on."""
-        assets.delete("model", name, version)
+    more = "Its files are stored once, whatever `path` points at, and never change."
+    words = _Words("model", "a model", "models", more)
+    return _asset_routes(services.assets.models, Model, words)
 
 
 def environment_routes(services: Services) -> APIRouter:
     """Make the routes under /environments."""
-    router = APIRouter(prefix="/environments", tags=["environments"])
-    assets = services.assets
-
-    @router.get("", summary="List environments", responses=problems())
-    def list_environments(limit: Limit = LIMIT_DEFAULT, after: After = None) -> Page[Environment]:
-        """List the newest version of each environment by name."""
-        return page(assets.list_environments(limit, after), limit, lambda e: e.name)
-
-    @router.post("", summary="Register an environment", status_code=201, responses=problems(409))
-    def add_environment(body: Environment) -> Environment:
-        """Register an environment as the next version of its name (or as the version it gives).
-
-        It is built when a deployment first uses it.
-        """
-        return assets.register_environment(body)
-
-    @router.get("/{name}", summary="Show an environment", responses=problems(404))
-    def get_environment(name: str) -> Environment:
-        """Show the newest version of an environment."""
-        return assets.get_environment(name)
-
-    @router.delete(
-        "/{name}", summary="Delete an environment", status_code=204, responses=problems(404)
-    )
-    def delete_environment(name: str) -> None:
-        """Delete all versions of an environment; deployments that use it go on."""
-        assets.delete("environment", name, None)
-
-    _environment_versions(router, assets)
-    return router
+    more = "It is built when a deployment first uses it."
+    words = _Words("environment", "an environment", "environments", more)
+    return _asset_routes(services.assets.environments, Environment, words)
 
 
-def _environment_versions(router: APIRouter, assets: Assets) -> None:
-    @router.get(
-        "/{name}/versions", summary="List versions of an environment", responses=problems(404)
-    )
-    def list_versions(
-        name: str, limit: Limit = LIMIT_DEFAULT, after: After = None
-    ) -> Page[Environment]:
-        """List the versions of an environment, newest first."""
-        found = assets.list_environment_versions(name, limit, after)
-        return page(found, limit, lambda e: e.version)
+def data_routes(services: Services) -> APIRouter:
+    """Make the routes under /data."""
+    more = "It points at data and copies nothing; an upload stays as it is for good."
+    words = _Words("data", "a data asset", "data assets", more)
+    return _asset_routes(services.assets.data, Data, words)
 
-    @router.put(
-        "/{name}/versions/{version}",
-        summary="Register a version of an environment",
-        responses=problems(409),
-    )
-    def put_version(name: str, version: str, body: Environment) -> Environment:
-        """Register this very version; with other content than before it is refused."""
-        named(body.name or name, name)
-        named(body.version or version, version, "version")
-        return assets.register_environment(
-            body.model_copy(update={"name": name, "version": version})
-        )
+
+def code_routes(services: Services) -> APIRouter:
+    """Make the routes under /codes."""
+    more = "Deployments name it in `code_configuration.code`."
+    words = _Words("code", "a code asset", "code assets", more)
+    return _asset_routes(services.assets.codes, Code, words)
+
+
+def _asset_routes(assets: AssetVersions[Asset], noun: type[Asset], words: _Words) -> APIRouter:
+    collection = assets.kind.collection
+    router = APIRouter(prefix=f"/{collection}", tags=[collection])
 
     @router.get(
-        "/{name}/versions/{version}",
-        summary="Show a version of an environment",
+        "",
+        summary=f"List {words.many}",
+        name=f"list_{collection}",
+        response_model=Page[noun],
+        responses=problems(),
+        description=f"List the newest version of each of the {words.many}, by name.",
+    )
+    def list_assets(
+        *, limit: Limit = LIMIT_DEFAULT, after: After = None, include_archived: _Archived = False
+    ) -> Any:
+        found = assets.list(limit, after, include_archived=include_archived)
+        return page(found, limit, lambda asset: asset.name)
+
+    def add_asset(body: Asset) -> Any:
+        return assets.register(body)
+
+    router.post(
+        "",
+        summary=f"Register {words.a}",
+        name=f"add_{words.one}",
+        status_code=201,
+        response_model=noun,
+        responses=problems(404, 409, 507),
+        description=f"Register {words.a} as the next version of its name, or as the version it "
+        f"gives.\n\n{words.more}",
+    )(_taking(add_asset, noun))
+
+    @router.get(
+        "/{name}",
+        summary=f"Show {words.a}",
+        name=f"get_{words.one}",
+        response_model=noun,
         responses=problems(404),
+        description=f"Show the newest version of {words.a} that is not archived.",
     )
-    def get_version(name: str, version: str) -> Environment:
-        """Show one version of an environment."""
-        return assets.get_environment(name, version)
+    def get_asset(name: str) -> Any:
+        return assets.get(name)
 
     @router.delete(
-        "/{name}/versions/{version}",
-        summary="Delete a version of an environment",
+        "/{name}",
+        summary=f"Delete {words.a}",
+        name=f"delete_{words.one}",
         status_code=204,
         responses=problems(404),
+        description=f"Delete all versions of {words.a}; who uses them holds what they were.",
     )
-    def delete_version(name: str, version: str) -> None:
-        """Delete one version of an environment; deployments that use it go on."""
-        assets.delete("environment", name, version)
+    def delete_asset(name: str) -> None:
+        assets.delete(name, None)
+
+    _archiving(router, assets, words)
+    _versions(router, assets, noun, words)
+    _changes_of_versions(router, assets, noun, words)
+    return router
 
 
-def compute_routes(services: Services) -> APIRouter:
-    """Make the routes under /computes."""
-    router = APIRouter(prefix="/computes", tags=["computes"])
-    registry = services.registry
-
-    @router.get("", summary="List computes", responses=problems())
-    def list_computes(limit: Limit = LIMIT_DEFAULT, after: After = None) -> Page[Compute]:
-        """List computes by name; `local`, this machine, is always one of them."""
-        return page(registry.list_computes(limit, after), limit, lambda c: c.name)
-
-    @router.put(
-        "/{name}",
-        summary="Create or update a compute",
-        responses={**problems(), 201: {"description": "Created.", "model": Compute}},
+def _archiving(router: APIRouter, assets: AssetVersions[Asset], words: _Words) -> None:
+    @router.post(
+        "/{name}/archive",
+        summary=f"Archive {words.a}",
+        name=f"archive_{words.one}",
+        status_code=204,
+        responses=problems(404),
+        description=f"Leave all versions of {words.a} out of lists and of `@latest`; who names one "
+        "still finds it.",
     )
-    def put_compute(name: str, body: Compute, response: Response) -> Compute:
-        """Create a compute or replace what it says; jobs that run keep what they were given."""
-        named(body.name, name)
-        stored, new = registry.put_compute(body)
-        response.status_code = 201 if new else 200
-        return stored
+    def archive(name: str) -> None:
+        assets.archive(name, None)
 
-    @router.get("/{name}", summary="Show a compute", responses=problems(404))
-    def get_compute(name: str) -> Compute:
-        """Show a compute."""
-        return registry.get_compute(name)
+    @router.post(
+        "/{name}/restore",
+        summary=f"Restore {words.a}",
+        name=f"restore_{words.one}",
+        status_code=204,
+        responses=problems(404),
+        description=f"Bring all archived versions of {words.a} back.",
+    )
+    def restore(name: str) -> None:
+        assets.archive(name, None, archived=False)
 
-    @router.patch("/{name}", summary="Change a compute", responses=problems(404))
-    def patch_compute(name: str, patch: Patch) -> Compute:
-        """Change some fields of a compute."""
-        return registry.update_compute(name, {**patch, "name": name})
+
+def _versions(
+    router: APIRouter, assets: AssetVersions[Asset], noun: type[Asset], words: _Words
+) -> None:
+    @router.get(
+        "/{name}/versions",
+        summary=f"List versions of {words.a}",
+        name="list_versions",
+        response_model=Page[noun],
+        responses=problems(404),
+        description=f"List the versions of {words.a}, newest first.",
+    )
+    def list_versions(
+        name: str,
+        *,
+        limit: Limit = LIMIT_DEFAULT,
+        after: After = None,
+        include_archived: _Archived = False,
+    ) -> Any:
+        found = assets.versions(name, limit, after, include_archived=include_archived)
+        return page(found, limit, lambda asset: asset.version)
+
+    def put_version(name: str, version: str, body: Asset) -> Any:
+        named(body.name or name, name)
+        named(body.version or version, version, "version")
+        return assets.register(body.model_copy(update={"name": name, "version": version}))
+
+    router.put(
+        "/{name}/versions/{version}",
+        summary=f"Register a version of {words.a}",
+        name="put_version",
+        response_model=noun,
+        responses=problems(404, 409, 507),
+        description="Register this very version; with other content than before it is refused.\n\n"
+        "The same content changes description, tags and properties.",
+    )(_taking(put_version, noun))
+
+    @router.get(
+        "/{name}/versions/{version}",
+        summary=f"Show a version of {words.a}",
+        name="get_version",
+        response_model=noun,
+        responses=problems(404),
+        description=f"Show one version of {words.a}, archived or not.",
+    )
+    def get_version(name: str, version: str) -> Any:
+        return assets.get(name, version)
+
+
+def _changes_of_versions(
+    router: APIRouter, assets: AssetVersions[Asset], noun: type[Asset], words: _Words
+) -> None:
+    @router.patch(
+        "/{name}/versions/{version}",
+        summary=f"Describe a version of {words.a}",
+        name="patch_version",
+        response_model=noun,
+        responses=problems(404, 409),
+        description="Change description, tags or properties; the rest never changes.",
+    )
+    def patch_version(name: str, version: str, patch: Patch) -> Any:
+        return assets.update(name, version, patch)
 
     @router.delete(
-        "/{name}", summary="Delete a compute", status_code=204, responses=problems(404, 409)
+        "/{name}/versions/{version}",
+        summary=f"Delete a version of {words.a}",
+        name="delete_version",
+        status_code=204,
+        responses=problems(404),
+        description=f"Delete one version of {words.a}; who uses it holds what it was.",
     )
-    def delete_compute(name: str) -> None:
-        """Delete a compute that no deployment uses; `local` only goes back to what it was."""
-        registry.delete_compute(name)
+    def delete_version(name: str, version: str) -> None:
+        assets.delete(name, version)
 
-    return router
+    @router.post(
+        "/{name}/versions/{version}/archive",
+        summary=f"Archive a version of {words.a}",
+        name="archive_version",
+        response_model=noun,
+        responses=problems(404),
+        description=f"Leave one version of {words.a} out of lists and of `@latest`.",
+    )
+    def archive_version(name: str, version: str) -> Any:
+        assets.archive(name, version)
+        return assets.get(name, version)
+
+    @router.post(
+        "/{name}/versions/{version}/restore",
+        summary=f"Restore a version of {words.a}",
+        name="restore_version",
+        response_model=noun,
+        responses=problems(404),
+        description=f"Bring one archived version of {words.a} back.",
+    )
+    def restore_version(name: str, version: str) -> Any:
+        assets.archive(name, version, archived=False)
+        return assets.get(name, version)
+
+
+def _taking(handler: Callable[..., Any], noun: type[Asset]) -> Callable[..., Any]:
+    """Tell FastAPI which noun the body of a handler is; it reads annotations when it runs."""
+    handler.__annotations__["body"] = noun
+    return handler

@@ -9,7 +9,14 @@ from typing import NamedTuple
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchpoint.api.asset_routes import compute_routes, environment_routes, model_routes
+from batchpoint.api.asset_routes import (
+    code_routes,
+    data_routes,
+    environment_routes,
+    model_routes,
+)
+from batchpoint.api.compute_routes import compute_routes
+from batchpoint.api.datastore_routes import datastore_routes
 from batchpoint.api.endpoint_routes import deployment_routes, endpoint_routes
 from batchpoint.api.invoke_routes import invoke_routes
 from batchpoint.api.job_file_routes import job_file_routes
@@ -39,7 +46,10 @@ _GROUPS = (
     _Group("jobs", "*", job_file_routes),
     _Group("models", "*", model_routes),
     _Group("environments", "*", environment_routes),
+    _Group("data", "*", data_routes),
+    _Group("codes", "*", code_routes),
     _Group("computes", "*", compute_routes),
+    _Group("datastores", "*", datastore_routes),
     _Group("uploads", "*", upload_routes),
     _Group("healthz", "*", service_routes),
     _Group("version", "*", service_routes),

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from batchpoint.api.problems import Problem
 from batchpoint.clock import Clock
 from batchpoint.control.assets import Assets
+from batchpoint.control.datastores import Datastores
 from batchpoint.control.invocation import Invocations
 from batchpoint.control.registry import Registry
 from batchpoint.domain import limits
@@ -33,6 +34,7 @@ class Services:
     ledger: Ledger
     registry: Registry
     assets: Assets
+    datastores: Datastores
     trees: TreeStore
     invocations: Invocations
     clock: Clock

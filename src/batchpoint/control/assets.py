@@ -1,26 +1,37 @@
-"""Models and environments: registered once, numbered, and immutable from then on."""
+"""Models, environments, data and code: what each kind is made of, and what it resolves to."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from batchpoint.clock import Clock
-from batchpoint.domain.asset import Environment, Model
-from batchpoint.domain.errors import Conflict, Invalid, NotFound
-from batchpoint.domain.ids import asset_name
+from batchpoint.control.asset_files import AssetFiles
+from batchpoint.control.asset_versions import CODES, DATA, ENVIRONMENTS, MODELS, AssetVersions
+from batchpoint.control.data_references import DataPlaces, DataReferences
+from batchpoint.control.datastores import Datastores
+from batchpoint.domain.asset import Code, Data, Environment, Model
+from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import ResolvedCode, ResolvedEnvironment, ResolvedModel
-from batchpoint.domain.references import RegistryReference, asset_reference
-from batchpoint.domain.upload import PREFIX
-from batchpoint.ledger.ledger import ANONYMOUS, Kind, Ledger, Record
-from batchpoint.storage.locate import path_of
+from batchpoint.domain.references import (
+    AssetReference,
+    Location,
+    RegistryReference,
+    UploadReference,
+    asset_reference,
+    data_reference,
+    is_reference,
+    is_uri,
+)
+from batchpoint.ledger.ledger import Ledger
+from batchpoint.storage.locate import path_of, uri_of
 from batchpoint.storage.tree_store import TreeStore
 
-_Asset = TypeVar("_Asset", Model, Environment)
+_SOURCE = "source_uri"
+# References that say where files lie, and not which registered asset is meant.
+_PLACES = ("upload:", "azureml://datastores/", "azureml://jobs/")
 
 
 class EnvironmentResolver(Protocol):
@@ -38,143 +49,97 @@ class EnvironmentResolver(Protocol):
 
 
 class Assets:
-    """The registered models and environments, and the trees they refer to."""
+    """The registered assets of each kind, and the trees they refer to.
+
+    `models`, `environments`, `data` and `codes` register, find, list, archive and delete them.
+    """
 
     def __init__(
-        self, ledger: Ledger, trees: TreeStore, clock: Clock, *, local_paths: bool
+        self,
+        ledger: Ledger,
+        trees: TreeStore,
+        datastores: Datastores,
+        clock: Clock,
+        *,
+        environ: Mapping[str, str],
+        local_paths: bool,
     ) -> None:
-        """Serve from a ledger and a store; `local_paths`: callers share this machine's files."""
-        self._ledger = ledger
-        self._trees = trees
-        self._clock = clock
-        self._local_paths = local_paths
+        """Serve from a ledger and a store.
 
-    # --- models ----------------------------------------------------------------------------
-
-    def register_model(self, model: Model, *, reuse: bool = False) -> Model:
-        """Register a model: a new version unless one is given, anonymous without a name.
-
-        The same version again with the same content changes only its description, tags and
-        properties; with `reuse`, content that is the newest version already is that version.
-        Raises: Conflict (`asset_immutable`); Invalid (`model_invalid`, `reference_invalid`,
-        `field_unsupported`); NotFound (`upload_not_found`).
+        Args:
+            ledger: where they are registered.
+            trees: where their files are kept.
+            datastores: opens what lies elsewhere.
+            clock: tells when something was made.
+            environ: environment variables; `MLFLOW_TRACKING_URI` names the MLflow server.
+            local_paths: callers share this machine's files.
         """
-        path, tree, reference = self._tree(model.path, where="path")
-        if model.type == "mlflow_model" and not (path / "MLmodel").is_file():
-            raise Invalid(
-                f"{path.name!r} is no MLflow model: a folder with a file MLmodel in it was "
-                "expected; register the folder that holds MLmodel, or use type custom_model",
-                code="model_invalid",
-                where="path",
-            )
-        content = _content_hash(tree, model.type)
-        given = model.model_copy(update={"path": reference})
-        return self._register("model", given, content, reuse=reuse)
+        self._places = DataPlaces(datastores, trees, ledger)
+        self._files = AssetFiles(
+            trees, self._places, datastores, clock, environ=environ, local_paths=local_paths
+        )
+        self._local_paths = local_paths
+        self.models = AssetVersions(MODELS, Model, ledger, clock, self._settle_model)
+        self.environments = AssetVersions(
+            ENVIRONMENTS, Environment, ledger, clock, _settle_environment
+        )
+        self.data = AssetVersions(DATA, Data, ledger, clock, self._settle_data)
+        self.codes = AssetVersions(CODES, Code, ledger, clock, self._settle_code)
+        self.references = DataReferences(self.data, self._places)
 
-    def get_model(self, name: str, version: str | None = None) -> Model:
-        """Return a version of a model, None: the newest. Raises: NotFound (`model_not_found`)."""
-        return Model.model_validate_json(self._record("model", name, version).document)
-
-    def list_models(self, limit: int, after: str | None) -> list[Model]:
-        """Return the newest version of each model by name, beginning after the name `after`."""
-        found = self._ledger.list_resources("model", limit=limit, after=after)
-        return [Model.model_validate_json(record.document) for record in found]
-
-    def list_model_versions(self, name: str, limit: int, after: str | None) -> list[Model]:
-        """Return versions of a model, newest first. Raises: NotFound (`model_not_found`)."""
-        self._record("model", name, None)
-        found = self._ledger.list_versions("model", name, limit=limit, after=after)
-        return [Model.model_validate_json(record.document) for record in found]
+    # --- what deployments use ----------------------------------------------------------------
 
     def resolve_model(self, model: str | Model) -> tuple[str, ResolvedModel]:
         """Return the reference and the files of a model that is named or given inline.
 
-        Raises: as `register_model`; NotFound (`model_not_found`).
+        Raises: as `models.register`; NotFound (`model_not_found`).
         """
         if isinstance(model, str):
             named = asset_reference(model, "model")
             if isinstance(named, RegistryReference):
-                raise Invalid(
-                    f"{model!r} lies in a shared registry, which this server does not reach: "
-                    "register the model here and name that",
-                    code="reference_invalid",
-                    where="model",
-                )
-            model = self.get_model(named.name, named.version)
+                raise _elsewhere(model, "model")
+            model = self.models.get(named.name, named.version)
         else:
-            model = self.register_model(model, reuse=True)
+            model = self.models.register(model, reuse=True)
         assert model.name is not None
         assert model.version is not None
-        path, tree = self._trees.open_tree(model.path, where="model.path")
+        files = self._files.opened(model.path, where="model.path")
         resolved = ResolvedModel(
-            name=model.name, version=model.version, type=model.type, path=str(path), hash=tree
+            name=model.name,
+            version=model.version,
+            type=model.type,
+            path=str(files.path),
+            hash=files.hash,
         )
-        return f"azureml:{model.name}:{model.version}", resolved
+        return str(AssetReference("model", model.name, model.version)), resolved
 
     def resolve_code(self, code: str, scoring_script: str) -> tuple[str, ResolvedCode]:
-        """Return the reference and the files of a code folder.
+        """Return the reference and the files of a code folder, or of a registered code asset.
 
-        Raises: as `register_model`.
+        Raises: as `codes.register`; NotFound (`code_not_found`).
         """
-        path, tree, reference = self._tree(code, where="code_configuration.code")
-        return reference, ResolvedCode(path=str(path), scoring_script=scoring_script, hash=tree)
-
-    # --- environments ----------------------------------------------------------------------
-
-    def register_environment(self, environment: Environment, *, reuse: bool = False) -> Environment:
-        """Register an environment; the rules are those of `register_model`.
-
-        Raises: Conflict (`asset_immutable`); Invalid (`environment_invalid`).
-        """
-        if isinstance(environment.conda_file, str):
-            raise Invalid(
-                "is the path of a file; send the content of the conda file instead",
-                code="environment_invalid",
-                where="conda_file",
-            )
-        asked = environment.model_dump(
-            include={"image", "conda_file", "requirements", "python_version"}, exclude_none=True
+        where = "code_configuration.code"
+        if is_reference(code) and not code.startswith(_PLACES):
+            named = asset_reference(code, "code")
+            if isinstance(named, RegistryReference):
+                raise _elsewhere(code, where)
+            asset = self.codes.get(named.name, named.version)
+            files = self._files.opened(asset.path, where=where)
+            reference = str(AssetReference("code", asset.name or "", asset.version))
+        else:
+            files = self._files.stored(code, where=where)
+            reference = files.reference
+        resolved = ResolvedCode(
+            path=str(files.path), scoring_script=scoring_script, hash=files.hash
         )
-        if not asked:
-            raise Invalid(
-                "asks for nothing: give conda_file, requirements or python_version, or leave the "
-                "environment out to use what the model asks for",
-                code="environment_invalid",
-                where="environment",
-            )
-        content = _content_hash(json.dumps(asked, sort_keys=True))
-        return self._register("environment", environment, content, reuse=reuse)
-
-    def get_environment(self, name: str, version: str | None = None) -> Environment:
-        """Return a version of an environment, None: the newest.
-
-        Raises: NotFound (`environment_not_found`).
-        """
-        record = self._record("environment", name, version)
-        return Environment.model_validate_json(record.document)
-
-    def list_environments(self, limit: int, after: str | None) -> list[Environment]:
-        """Return the newest version of each environment by name, beginning after `after`."""
-        found = self._ledger.list_resources("environment", limit=limit, after=after)
-        return [Environment.model_validate_json(record.document) for record in found]
-
-    def list_environment_versions(
-        self, name: str, limit: int, after: str | None
-    ) -> list[Environment]:
-        """Return versions of an environment, newest first.
-
-        Raises: NotFound (`environment_not_found`).
-        """
-        self._record("environment", name, None)
-        found = self._ledger.list_versions("environment", name, limit=limit, after=after)
-        return [Environment.model_validate_json(record.document) for record in found]
+        return reference, resolved
 
     def resolve_environment(
         self, environment: str | Environment | None
     ) -> tuple[str | None, Environment | None]:
         """Return the reference and the content of an environment that is named or given inline.
 
-        Raises: as `register_environment`; NotFound (`environment_not_found`).
+        Raises: as `environments.register`; NotFound (`environment_not_found`).
         """
         if environment is None:
             return None, None
@@ -183,105 +148,136 @@ class Assets:
             if isinstance(named, RegistryReference):
                 # Nothing of a registry is here; like an image, a site may map it.
                 mapped = Environment(image=environment)
-                environment = self.register_environment(mapped, reuse=True)
+                environment = self.environments.register(mapped, reuse=True)
             else:
-                environment = self.get_environment(named.name, named.version)
+                environment = self.environments.get(named.name, named.version)
         else:
-            environment = self.register_environment(environment, reuse=True)
-        return f"azureml:{environment.name}:{environment.version}", environment
+            environment = self.environments.register(environment, reuse=True)
+        reference = AssetReference("environment", environment.name or "", environment.version)
+        return str(reference), environment
 
-    # --- both ------------------------------------------------------------------------------
+    # --- what each kind is made of -------------------------------------------------------------
 
-    def delete(self, kind: Kind, name: str, version: str | None) -> None:
-        """Delete one version of an asset, None: all of them.
+    def _settle_model(self, model: Model) -> tuple[Model, tuple[str, ...]]:
+        files = self._files.stored(model.path, where="path")
+        if model.type == "mlflow_model" and not (files.path / "MLmodel").is_file():
+            raise Invalid(
+                f"{files.path.name!r} is no MLflow model: a folder with a file MLmodel in it was "
+                "expected; register the folder that holds MLmodel, or use type custom_model",
+                code="model_invalid",
+                where="path",
+            )
+        stored = model.model_copy(
+            update={"path": files.reference, "properties": _with_source(model)}
+        )
+        return stored, (files.hash, model.type)
 
-        Deployments and jobs that use it go on: they hold what it resolved to.
-        Raises: NotFound (`model_not_found`, `environment_not_found`).
-        """
-        if not self._ledger.delete_resource(kind, name, version=version):
-            raise _no_such_asset(kind, name, version)
+    def _settle_code(self, code: Code) -> tuple[Code, tuple[str, ...]]:
+        files = self._files.stored(code.path, where="path")
+        if not files.path.is_dir():
+            raise Invalid(
+                f"{files.path.name!r} is a file; give the folder that holds the scoring script",
+                code="field_invalid",
+                where="path",
+            )
+        stored = code.model_copy(update={"path": files.reference, "properties": _with_source(code)})
+        return stored, (files.hash,)
 
-    def _tree(self, path: str, *, where: str) -> tuple[Path, str, str]:
-        """Return path in the store, hash and reference of an upload or a local path."""
-        if not path.startswith(PREFIX):
+    def _settle_data(self, data: Data) -> tuple[Data, tuple[str, ...]]:
+        place = data_reference(data.path)
+        path = str(place)
+        if isinstance(place, AssetReference):
+            raise Invalid(
+                f"{data.path!r} is itself a data asset; give the path or URI of the data",
+                code="reference_invalid",
+                where="path",
+            )
+        if isinstance(place, Location) and _is_local(place.uri):
             if not self._local_paths:
                 raise Invalid(
-                    f"{path!r} is not on this server: upload the files first and give "
-                    "upload:HASH/NAME (the SDK and the command line do)",
+                    f"{data.path!r} is not on this server: upload the files first and give "
+                    "upload:HASH/NAME (the SDK and the command line do), or register where they "
+                    "lie as a datastore",
                     code="field_unsupported",
-                    where=where,
+                    where="path",
                 )
-            unique = self._clock.hexadecimal(16)
-            status = self._trees.add_local(path_of(path, where=where), unique=unique)
-            path = status.reference
-        found, tree = self._trees.open_tree(path, where=where)
-        return found, tree, f"{PREFIX}{tree}/{found.name}"
+            path = uri_of(path_of(place.uri, where="path"))
+        elif isinstance(place, UploadReference):
+            path = self._files.opened(path, where="path").reference
+        _check_data_type(data, self._places.uri(data_reference(path), where="path"))
+        return data.model_copy(update={"path": path}), (path, data.type)
 
-    def _register(self, kind: Kind, asset: _Asset, content: str, *, reuse: bool) -> _Asset:
-        name = asset_name(asset.name) if asset.name is not None else ANONYMOUS
-        version = asset_name(asset.version) if asset.version is not None else None
-        if asset.name is None:
-            # Nobody can name it but by its content, so the same content is the same asset.
-            version = content
-        now = self._clock.seconds()
-        created_at = datetime.fromtimestamp(now, UTC)
 
-        def document(given: str) -> str:
-            told = {"name": name, "version": given, "created_at": created_at}
-            return asset.model_copy(update=told).model_dump_json()
-
-        with self._ledger.atomic():
-            if version is not None:
-                known = self._ledger.get_resource(kind, name, version=version)
-            else:
-                known = self._ledger.latest_resource(kind, name) if reuse else None
-                if known is not None and known.content_hash != content:
-                    known = None
-            if known is None:
-                known = self._ledger.add_version(
-                    kind, name, version, document, content_hash=content, now=now
-                )
-            elif known.content_hash != content:
-                raise Conflict(
-                    f"{kind} {name!r} has a version {version!r} with other content, and what is "
-                    "registered never changes; leave the version out to make a new one",
-                    code="asset_immutable",
-                    where="version",
-                )
-            elif not reuse:
-                known = self._describe(kind, asset, known)
-        return type(asset).model_validate_json(known.document)
-
-    def _describe(self, kind: Kind, asset: Model | Environment, known: Record) -> Record:
-        stored = type(asset).model_validate_json(known.document)
-        words = {
-            field: getattr(asset, field)
-            for field in ("description", "tags", "properties")
-            if field in asset.model_fields_set
-        }
-        text = stored.model_copy(update=words).model_dump_json()
-        self._ledger.put_resource(
-            kind, known.name, text, version=known.version, now=self._clock.seconds()
+def _settle_environment(environment: Environment) -> tuple[Environment, tuple[str, ...]]:
+    if isinstance(environment.conda_file, str):
+        raise Invalid(
+            "is the path of a file; send the content of the conda file instead",
+            code="environment_invalid",
+            where="conda_file",
         )
-        return known._replace(document=text)
-
-    def _record(self, kind: Kind, name: str, version: str | None) -> Record:
-        if version is None:
-            found = self._ledger.latest_resource(kind, name)
-        else:
-            found = self._ledger.get_resource(kind, name, version=version)
-        if found is None:
-            raise _no_such_asset(kind, name, version)
-        return found
-
-
-def _content_hash(*facts: str) -> str:
-    return hashlib.sha256("\0".join(facts).encode()).hexdigest()
+    asked = environment.model_dump(
+        include={"image", "conda_file", "requirements", "python_version"}, exclude_none=True
+    )
+    if not asked:
+        raise Invalid(
+            "asks for nothing: give conda_file, requirements or python_version, or leave the "
+            "environment out to use what the model asks for",
+            code="environment_invalid",
+            where="environment",
+        )
+    return environment, (json.dumps(asked, sort_keys=True),)
 
 
-def _no_such_asset(kind: Kind, name: str, version: str | None) -> NotFound:
-    which = "" if version is None else f" of version {version!r}"
-    return NotFound(
-        f"there is no {kind} named {name!r}{which}; `batchpoint {kind} list` shows those there are",
-        code=f"{kind}_not_found",
+def _check_data_type(data: Data, uri: str) -> None:
+    """Compare the type with what is there, where a look is cheap: on this machine.
+
+    Raises: Invalid (`input_not_found`, `field_invalid`).
+    """
+    if data.type == "uri_file" and uri.endswith("/"):
+        raise Invalid(
+            f"{uri} is a folder, as its final '/' says; use type uri_folder",
+            code="field_invalid",
+            where="type",
+        )
+    if not _is_local(uri):
+        return
+    path = path_of(uri, where="path")
+    try:
+        present, is_folder = path.exists(), path.is_dir()
+    except OSError as error:
+        raise Invalid(
+            f"{path} cannot be read: {error.strerror}", code="input_unreadable", where="path"
+        ) from error
+    if not present:
+        raise Invalid(
+            f"there is no file or folder {path}; give a path that the server can see",
+            code="input_not_found",
+            where="path",
+        )
+    if is_folder != (data.type != "uri_file"):
+        actual = "uri_folder" if is_folder else "uri_file"
+        raise Invalid(
+            f"{path} is a {'folder' if is_folder else 'file'}; use type {actual}",
+            code="field_invalid",
+            where="type",
+        )
+
+
+def _with_source(asset: Model | Code) -> dict[str, str]:
+    """Add where the files were fetched from, unless they came from the caller's own machine."""
+    if asset.path.startswith("upload:") or _is_local(asset.path):
+        return asset.properties
+    return {_SOURCE: asset.path, **asset.properties}
+
+
+def _is_local(uri: str) -> bool:
+    return uri.startswith("file:") or not (is_uri(uri) or is_reference(uri))
+
+
+def _elsewhere(text: str, where: str) -> Invalid:
+    return Invalid(
+        f"{text!r} lies in a shared registry, which is not reached from here: register it here "
+        "and name that",
+        code="reference_invalid",
+        where=where,
     )

@@ -203,6 +203,16 @@ class Datastores:
                 return record.name
         return DEFAULT
 
+    def local_path(self, place: DatastorePath) -> Path | None:
+        """Return where a place lies on this machine, None when its datastore is elsewhere.
+
+        Raises: NotFound (`datastore_not_found`).
+        """
+        datastore = self._access(place.datastore).datastore
+        if datastore.type != "local":
+            return None
+        return path_of(datastore.path or "") / place.path
+
     def access_for(self, uris: Iterable[str]) -> StorageAccess:
         """Return what opens these URIs, with credentials in clear: for memory only.
 

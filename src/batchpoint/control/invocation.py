@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from batchpoint.clock import Clock
+from batchpoint.control.data_references import DataReferences
 from batchpoint.control.model_parameters import fitted
 from batchpoint.control.registry import Deployed, Registry, check_instances
 from batchpoint.control.scoring_settings import effective
@@ -30,6 +31,7 @@ class Invocations:
         self,
         ledger: Ledger,
         registry: Registry,
+        references: DataReferences,
         clock: Clock,
         home: Path,
         wake: Callable[[], object],
@@ -39,6 +41,7 @@ class Invocations:
         """Record jobs in a ledger; those without an output write below `outputs`, else `home`."""
         self._ledger = ledger
         self._registry = registry
+        self._references = references
         self._clock = clock
         self._home = home
         self._wake = wake
@@ -99,7 +102,7 @@ class Invocations:
             typed = fitted(settings.parameters, Path(resolution.model.path))
             settings = settings.model_copy(update={"parameters": typed})
         check_instances(settings.instance_count, compute)
-        source = checked_input(body.input)
+        source = checked_input(self._references.resolved_input(body.input))
         if body.output is not None:
             output = path_of(body.output.uri, where="output.uri")
         elif self._outputs is not None:
@@ -155,7 +158,7 @@ def checked_input(source: JobInput) -> JobInput:
             code="field_invalid",
             where="input.type",
         )
-    return JobInput(type=source.type, uri=uri_of(path))
+    return source.model_copy(update={"uri": uri_of(path)})
 
 
 def _unreadable(path: Path, why: str) -> Invalid:

@@ -113,7 +113,7 @@ class UploadReference(NamedTuple):
 
 
 class MlflowModel(NamedTuple):
-    """A model in an MLflow registry, by version (`models:/N/3`) or by alias (`models:/N@best`)."""
+    """A model of an MLflow server: by version (`models:/N/3`), alias (`models:/N@best`) or id."""
 
     name: str
     version: str | None
@@ -121,7 +121,9 @@ class MlflowModel(NamedTuple):
 
     def __str__(self) -> str:
         """Write it as MLflow does."""
-        which = f"/{self.version}" if self.version is not None else f"@{self.alias}"
+        which = f"@{self.alias}" if self.alias is not None else ""
+        if self.version is not None:
+            which = f"/{self.version}"
         return f"models:/{self.name}{which}"
 
 
@@ -183,6 +185,7 @@ _JOB_OUTPUT = re.compile(
 )
 _UPLOAD = re.compile(r"upload:(?P<hash>[0-9a-f]{64})(?:/(?P<name>[^/]+))?")
 _MLFLOW_MODEL = re.compile(r"models:/(?P<name>[^/@:]+)(?:/(?P<version>[^/@]+)|@(?P<alias>[^/@]+))")
+_MLFLOW_ID = re.compile(r"models:/(?P<name>m-[0-9a-f]{32})")
 _MLFLOW_RUN = re.compile(r"runs:/+(?P<run>[^/]+)(?:/(?P<path>.*))?", re.DOTALL)
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")
 
@@ -377,6 +380,9 @@ def _mlflow(text: str) -> MlflowModel | MlflowRun | None:
     model = _MLFLOW_MODEL.fullmatch(text)
     if model is not None:
         return MlflowModel(model["name"], model["version"], model["alias"])
+    logged = _MLFLOW_ID.fullmatch(text)
+    if logged is not None:
+        return MlflowModel(logged["name"], None, None)
     run = _MLFLOW_RUN.fullmatch(text)
     if run is not None:
         path = (run["path"] or "").strip("/")

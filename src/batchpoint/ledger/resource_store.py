@@ -153,7 +153,7 @@ class ResourceStore(Database):
             ).rowcount
 
     def archive(self, kind: Kind, name: str, version: str | None, *, archived: bool) -> int:
-        """Archive or restore a version of an asset, None: all of them; return how many there are."""
+        """Archive or restore a version of an asset, None: all of them; return how many."""
         mine = [resources.c.kind == kind, resources.c.scope == "", resources.c.name == name]
         if version is not None:
             mine.append(resources.c.version == version)

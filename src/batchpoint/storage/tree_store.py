@@ -34,6 +34,11 @@ class TreeStore:
         # Files of one tree come one after the other; its manifest is read once for all of them.
         self._announced: tuple[str, dict[str, TreeEntry]] = ("", {})
 
+    @property
+    def incoming(self) -> Path:
+        """A folder for what is on its way into the store; what is left there is swept."""
+        return self._incoming
+
     def begin(self, manifest: TreeManifest) -> UploadStatus:
         """Take in what a tree consists of, and tell which of its files are still missing."""
         tree = manifest.hash

@@ -246,32 +246,32 @@ def test_computes_bound_the_nodes_of_jobs(ready: ControlPlane, model: Model) -> 
 
 def test_versions_count_up_and_never_change(plane: ControlPlane, tmp_path: Path) -> None:
     first = mlflow_model(tmp_path / "model")
-    one = plane.assets.register_model(Model(name="m", path=str(first), type="mlflow_model"))
+    one = plane.assets.models.register(Model(name="m", path=str(first), type="mlflow_model"))
     assert (one.name, one.version) == ("m", "1")
     assert one.path.startswith("upload:")
-    two = plane.assets.register_model(Model(name="m", path=str(first), type="mlflow_model"))
+    two = plane.assets.models.register(Model(name="m", path=str(first), type="mlflow_model"))
     assert (two.version, two.path) == ("2", one.path)
     (first / "model.pkl").write_bytes(b"other")
     with pytest.raises(Conflict) as caught:
-        plane.assets.register_model(
+        plane.assets.models.register(
             Model(name="m", version="1", path=str(first), type="mlflow_model")
         )
     assert caught.value.code == "asset_immutable"
-    described = plane.assets.register_model(two.model_copy(update={"description": "d"}))
+    described = plane.assets.models.register(two.model_copy(update={"description": "d"}))
     assert (described.version, described.description) == ("2", "d")
-    assert plane.assets.get_model("m").description == "d"
-    assert [m.version for m in plane.assets.list_model_versions("m", 10, None)] == ["2", "1"]
-    assert [m.version for m in plane.assets.list_models(10, None)] == ["2"]
+    assert plane.assets.models.get("m").description == "d"
+    assert [m.version for m in plane.assets.models.versions("m", 10, None)] == ["2", "1"]
+    assert [m.version for m in plane.assets.models.list(10, None)] == ["2"]
 
 
 def test_a_model_without_a_name_is_known_by_its_content(
     plane: ControlPlane, tmp_path: Path, model: Model
 ) -> None:
-    first = plane.assets.register_model(model)
-    assert plane.assets.register_model(model) == first
-    assert plane.assets.list_models(10, None) == []
+    first = plane.assets.models.register(model)
+    assert plane.assets.models.register(model) == first
+    assert plane.assets.models.list(10, None) == []
     assert first.version is not None
-    assert plane.assets.get_model("anonymous", first.version) == first
+    assert plane.assets.models.get("anonymous", first.version) == first
 
 
 def test_deploying_the_same_model_again_makes_no_new_version(
@@ -291,14 +291,14 @@ def test_an_mlflow_model_has_an_mlmodel_file(plane: ControlPlane, tmp_path: Path
     mlflow_model(folder)
     (tmp_path / "run" / "MLmodel").unlink()
     with pytest.raises(Invalid, match="no MLflow model") as caught:
-        plane.assets.register_model(Model(path=str(tmp_path / "run"), type="mlflow_model"))
+        plane.assets.models.register(Model(path=str(tmp_path / "run"), type="mlflow_model"))
     assert caught.value.code == "model_invalid"
 
 
 def test_a_server_takes_no_paths_of_its_own(tmp_path: Path) -> None:
     plane = control_plane(tmp_path / "home", embedded=False)
     with pytest.raises(Invalid, match="upload the files first") as caught:
-        plane.assets.register_model(Model(path="/etc"))
+        plane.assets.models.register(Model(path="/etc"))
     assert caught.value.code == "field_unsupported"
     plane.ledger.close()
 
@@ -306,23 +306,23 @@ def test_a_server_takes_no_paths_of_its_own(tmp_path: Path) -> None:
 def test_environments_ask_for_something(plane: ControlPlane) -> None:
     for asked in ({}, {"name": "e", "description": "d"}, {"conda_file": "conda.yml"}):
         with pytest.raises(Invalid) as caught:
-            plane.assets.register_environment(Environment.model_validate(asked))
+            plane.assets.environments.register(Environment.model_validate(asked))
         assert caught.value.code == "environment_invalid"
 
 
 def test_what_is_deleted_is_gone(ready: ControlPlane, tmp_path: Path) -> None:
     made = Model(name="m", path=str(tmp_path / "model"), type="mlflow_model")
     for _ in range(3):
-        ready.assets.register_model(made)
-    ready.assets.delete("model", "m", "2")
-    assert [m.version for m in ready.assets.list_model_versions("m", 10, None)] == ["3", "1"]
-    ready.assets.delete("model", "m", None)
+        ready.assets.models.register(made)
+    ready.assets.models.delete("m", "2")
+    assert [m.version for m in ready.assets.models.versions("m", 10, None)] == ["3", "1"]
+    ready.assets.models.delete("m", None)
     for version in (None, "1"):
         with pytest.raises(NotFound) as caught:
-            ready.assets.get_model("m", version)
+            ready.assets.models.get("m", version)
         assert caught.value.code == "model_not_found"
         with pytest.raises(NotFound):
-            ready.assets.delete("model", "m", version)
+            ready.assets.models.delete("m", version)
 
 
 def test_a_registry_environment_is_something_a_site_may_map(plane: ControlPlane) -> None:
