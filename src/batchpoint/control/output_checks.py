@@ -1,0 +1,205 @@
+"""Where the results of a job go, and whether they can: checked when it is invoked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from batchpoint.control.data_references import below
+from batchpoint.control.datastores import Datastores
+from batchpoint.domain.datastore import StorageAccess
+from batchpoint.domain.errors import BatchpointError, Conflict, Invalid, Unavailable
+from batchpoint.domain.job import JobOutput
+from batchpoint.domain.references import DatastorePath, Location, data_reference
+from batchpoint.formats.layout import default_output
+from batchpoint.storage.interface import Location as Place
+from batchpoint.storage.locate import is_local, local_path_of, path_of, uri_of
+
+PROBE = ".batchpoint-probe-"
+"""An object of this name and the job's is written and deleted to see whether results can be."""
+
+_WRITABLE = ("s3", "gs", "abfs", "abfss", "wasb", "wasbs", "http", "https")
+_WHERE = "output.uri"
+
+
+class OutputChecks:
+    """Resolves and checks the outputs of jobs."""
+
+    def __init__(self, datastores: Datastores, home: Path, outputs: str | None) -> None:
+        """Jobs without an output of their own write below `outputs` (a path or URI), else `home`.
+
+        Raises: Invalid (`uri_invalid`, `reference_invalid`).
+        """
+        self._datastores = datastores
+        self._home = home
+        self._outputs = None if outputs is None else _canonical(outputs, "outputs")
+
+    def resolved(self, named: JobOutput | None, job: str) -> str:
+        """Return the canonical URI of the folder a job publishes in.
+
+        Raises: Invalid (`uri_invalid`, `reference_invalid`).
+        """
+        if named is not None:
+            return _canonical(named.uri, _WHERE)
+        if self._outputs is not None:
+            return below(self._outputs, f"{job}/score")
+        return uri_of(default_output(self._home, job))
+
+    def check(self, uri: str, sources: Sequence[str], job: str) -> None:
+        """See whether results can be published: the folder is empty, writable and not in the input.
+
+        In an object store a small object is written there and deleted at once.
+        Raises: Conflict (`output_exists`); Invalid (`storage_denied`, `uri_invalid`); NotFound
+        (`datastore_not_found`); Unavailable (`storage_unavailable`).
+        """
+        access = self._datastores.access_for([uri, *(s for s in sources if not is_local(s))])
+        folder = local_path_of(uri, access)
+        if folder is None:
+            _check_remote(uri, sources, access, job)
+            return
+        read = [path for s in sources if (path := local_path_of(s, access)) is not None]
+        _check_local(folder, read)
+
+
+def _canonical(text: str, where: str) -> str:
+    found = data_reference(text)
+    if isinstance(found, DatastorePath):
+        uri = str(found).rstrip("/")
+        key = found.path.rstrip("/")
+    elif not isinstance(found, Location):
+        raise Invalid(
+            f"{text!r} is no place that results can be written to: expected a path, a URI or "
+            "azureml://datastores/NAME/paths/PATH",
+            code="uri_invalid",
+            where=where,
+        )
+    elif is_local(text):
+        return uri_of(path_of(text, where=where))
+    else:
+        uri = text.rstrip("/")
+        scheme, _, rest = uri.partition("://")
+        uri = f"{scheme.lower()}://{rest}"
+        if scheme.lower() not in _WRITABLE:
+            raise Invalid(
+                f"{text!r} cannot be written: expected a path or a URI of {', '.join(_WRITABLE)}, "
+                "or azureml://datastores/NAME/paths/PATH",
+                code="uri_invalid",
+                where=where,
+            )
+        key = rest.partition("/")[2]
+        if "?" in key or "#" in key:
+            raise Invalid(
+                f"{scheme}://{rest.partition('?')[0]} comes with a query: keys and tokens belong "
+                "to a datastore; register one and name azureml://datastores/NAME/paths/PATH",
+                code="uri_invalid",
+                where=where,
+            )
+    if any(step in ("", ".", "..") for step in key.split("/")) and key:
+        raise Invalid(
+            f"{text!r} has an empty step, '.' or '..' in its path", code="uri_invalid", where=where
+        )
+    return uri
+
+
+def _check_remote(uri: str, sources: Sequence[str], access: StorageAccess, job: str) -> None:
+    # Only jobs that write to object stores pay for their client.
+    from batchpoint.storage.object_locations import ObjectLocations  # noqa: PLC0415
+
+    locations = ObjectLocations(access)
+    try:
+        place = locations.at(uri)
+        for source in sources:
+            if not is_local(source) and _inside(place, locations.at(source)):
+                raise _in_input(uri, source)
+        _refuse_used(place, uri)
+        _probe(place, job)
+    except BatchpointError as error:
+        if error.where is not None or not isinstance(error, Invalid | Unavailable):
+            raise
+        raise type(error)(_explained(error, uri, access), code=error.code, where=_WHERE) from error
+
+
+def _inside(place: Place, source: Place) -> bool:
+    same = place.store is source.store or place.store.url == source.store.url
+    return same and f"{place.path}/".startswith(f"{source.path}/" if source.path else "")
+
+
+def _refuse_used(place: Place, uri: str) -> None:
+    prefix = f"{place.path}/" if place.path else ""
+    for page in place.store.list(prefix):
+        for found in page:
+            name = found.path.removeprefix(prefix)
+            # Some stores have an object for the folder itself.
+            if found.path.rstrip("/") == place.path or name.startswith(PROBE):
+                continue
+            raise Conflict(
+                f"{uri} is not empty (it has {name}) and results never replace anything; name "
+                "another folder or remove what is there",
+                code="output_exists",
+                where=_WHERE,
+            )
+
+
+def _probe(place: Place, job: str) -> None:
+    key = f"{place.path}/{PROBE}{job}".lstrip("/")
+    place.store.put(key, b"batchpoint looks whether results can be written here\n")
+    place.store.delete(key)
+
+
+def _explained(error: BatchpointError, uri: str, access: StorageAccess) -> str:
+    """Say which place and which datastore an error of its store is about, and what to do."""
+    found = data_reference(uri)
+    names = [
+        each.datastore.name
+        for each in access.datastores
+        if not isinstance(found, DatastorePath) or each.datastore.name == found.datastore
+    ]
+    opened = f" (opened by datastore {names[0]})" if names else ""
+    if error.code != "storage_denied":
+        return f"results cannot be written to {uri}{opened}: {error.message}"
+    advice = (
+        "its credentials have to allow listing, writing and deleting there"
+        if names
+        else "register a datastore with credentials for it"
+    )
+    return f"results cannot be written to {uri}{opened}: {error.message}; {advice}"
+
+
+def _check_local(output: Path, sources: Sequence[Path]) -> None:
+    try:
+        if output.is_dir():
+            taken = next(output.iterdir(), None) is not None
+        else:
+            taken = output.exists() or output.is_symlink()
+        nearest = next(place for place in (output, *output.parents) if place.exists())
+        writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise Invalid(
+            f"{output} cannot be used: {error.strerror}", code="uri_invalid", where=_WHERE
+        ) from error
+    if taken:
+        raise Conflict(
+            f"{output} already exists and results never replace anything; name another folder or "
+            "remove it",
+            code="output_exists",
+            where=_WHERE,
+        )
+    if not writable:
+        raise Invalid(
+            f"{output} cannot be made: {nearest} cannot be written by this user",
+            code="uri_invalid",
+            where=_WHERE,
+        )
+    for source in sources:
+        if source.resolve() in (output.resolve(), *output.resolve().parents):
+            raise _in_input(str(output), str(source))
+
+
+def _in_input(output: str, source: str) -> Invalid:
+    return Invalid(
+        f"{output} lies inside the input {source}, so that results would become input; name a "
+        "folder elsewhere",
+        code="uri_invalid",
+        where=_WHERE,
+    )
