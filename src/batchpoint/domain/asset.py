@@ -8,7 +8,20 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from batchpoint.domain import limits
+from batchpoint.domain.errors import Invalid
 from batchpoint.domain.model_shape import Noun, Text, TextMap, snake
+
+
+def model_type(value: object) -> object:
+    """Read the type of a model in any spelling; refuse by name the one that cannot be scored."""
+    found = snake(value)
+    if found == "triton_model":
+        raise Invalid(
+            "type triton_model is not supported: save the model in MLflow format, or register its "
+            "files as custom_model and score them with a script",
+            code="field_unsupported",
+        )
+    return found
 
 
 class Model(Noun):
@@ -16,7 +29,7 @@ class Model(Noun):
 
     name: str | None = None
     version: Text | None = None
-    type: Annotated[Literal["custom_model", "mlflow_model"], BeforeValidator(snake)] = (
+    type: Annotated[Literal["custom_model", "mlflow_model"], BeforeValidator(model_type)] = (
         "custom_model"
     )
     path: str
