@@ -15,13 +15,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
 
 SETTINGS_BYTES_MAX = limits.YAML_BYTES_MAX
 _PREFIX = "BATCHPOINT_"
+# What these say is repeated nowhere, not even when it is wrong.
+_SECRET = (("webhook_url",), ("webhook_secret",))
 
 Toml = dict[str, object]
 
@@ -29,6 +31,21 @@ Toml = dict[str, object]
 def _expanded(path: Path) -> Path:
     """Make a path absolute, `~` being the user's home."""
     return path.expanduser().absolute()
+
+
+def _checked_url(url: SecretStr) -> SecretStr:
+    from batchpoint.core.webhook_target import target_of  # noqa: PLC0415  # seldom set
+
+    target_of(url.get_secret_value(), "webhook_url")
+    return url
+
+
+def _checked_secret(secret: SecretStr) -> SecretStr:
+    from batchpoint.core.webhook_event import signing_key  # noqa: PLC0415  # seldom set
+
+    if not signing_key(secret.get_secret_value()):
+        raise ValueError("is empty")
+    return secret
 
 
 LocalPath = Annotated[Path, AfterValidator(_expanded)]
@@ -92,7 +109,9 @@ class Settings(_Section):
     `home`: where state, results and environments live. `url`: the server that commands and SDK talk
     to (unset: embedded, in this process). `outputs`: the folder or URI below which a job without
     `--output-path` publishes (unset: `home`/outputs). `log_level`, `log_format`: logs of server and
-    supervisor; "auto" is "console" on a terminal and "json" otherwise.
+    supervisor; "auto" is "console" on a terminal and "json" otherwise. `webhook_url`: who is told
+    of the end of jobs that name nobody; `webhook_secret` signs such messages. Whether they may go
+    to this machine itself is `webhook_allow_private` (unset: only without a server).
     """
 
     home: LocalPath = Path("~/.batchpoint")
@@ -100,6 +119,9 @@ class Settings(_Section):
     outputs: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
+    webhook_url: Annotated[SecretStr, AfterValidator(_checked_url)] | None = None
+    webhook_secret: Annotated[SecretStr, AfterValidator(_checked_secret)] | None = None
+    webhook_allow_private: bool | None = None
     serve: ServeSettings = ServeSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     storage: StorageSettings = StorageSettings()
@@ -279,8 +301,10 @@ def _sentence(kind: str, keys: tuple[str, ...], said: str, value: object) -> str
             f"did you mean {close[0]!r}?" if close else f"known: {', '.join(siblings or known)}"
         )
         return f"unknown setting; {advice}"
-    shown = json.dumps(value, default=str)[:60]
-    return f"{said[:1].lower()}{said[1:]}, got {shown}"
+    sentence = f"{said[:1].lower()}{said[1:]}".removeprefix("value error, ")
+    if keys[-1:] in _SECRET:
+        return sentence
+    return f"{sentence}, got {json.dumps(value, default=str)[:60]}"
 
 
 def _line_of(text: str, keys: tuple[str, ...]) -> int:

@@ -85,9 +85,13 @@ def test_every_setting_has_a_variable() -> None:
         ("outputs",): "/o",
         ("log_level",): "error",
         ("log_format",): "json",
+        ("webhook_url",): "https://u:p@receiver.example/hook?key=k",
+        ("webhook_secret",): "whsec_c2VjcmV0",
+        ("webhook_allow_private",): "true",
         ("serve", "host"): "::",
         ("serve", "port"): "1",
         ("supervisor", "idle_seconds"): "0.5",
+        ("storage", "ambient_credentials"): "true",
         ("environments", "pythons"): '{"3.9" = "/p"}',
         ("environments", "environment_map"): '{"i" = "running"}',
         ("environments", "python_map"): '{"3.8" = "3.11"}',
@@ -173,3 +177,22 @@ def test_any_file_is_settings_or_refused(text: str) -> None:
         else:
             where, settings = str(path), settings.home
         assert where.startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("webhook_url", "ftp://hush", "begins with https://"),
+        ("webhook_url", "https://hu sh/", "spaces"),
+        ("webhook_secret", "whsec_hush!", "base64"),
+        ("webhook_secret", "whsec_", "is empty"),
+    ],
+)
+def test_secrets_are_repeated_nowhere(home: Path, key: str, value: str, said: str) -> None:
+    variable = f"BATCHPOINT_{key.upper()}"
+    [told] = mistakes({"BATCHPOINT_HOME": str(home), variable: value})
+    assert told.startswith(variable)
+    assert said in told
+    assert "hush" not in told
+    (home / "settings.toml").write_text('webhook_secret = "hush"\nwebhook_url = "http://x?hush"\n')
+    assert "hush" not in repr(Settings.load({"BATCHPOINT_HOME": str(home)}))

@@ -25,6 +25,7 @@ from batchpoint.engines.zygote import Child, Zygote
 from batchpoint.formats.layout import job_folder
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.runner.node_lease import NodeLease
+from batchpoint.runner.notify import Courier
 from batchpoint.runner.supervisor_link import SOCKET, record_address
 from batchpoint.runner.tidying import tidy, tidy_all
 
@@ -50,6 +51,8 @@ class SupervisorOptions:
     runners_max: int = 4
     idle_nodes_max: int = 4
     runner_crashes_max: int = 10
+    # An idle supervisor stays for messages that are due so soon; later ones wait for another one.
+    notices_seconds_max: float = 60.0
 
 
 def take_lock(home: Path, *, wait: Callable[[], bool]) -> int | None:
@@ -75,13 +78,19 @@ class Supervisor:
     """Adopts jobs by lease, starts a runner for each, and leases nodes to runners."""
 
     def __init__(
-        self, options: SupervisorOptions, ledger: Ledger, zygote: Zygote, clock: Clock
+        self,
+        options: SupervisorOptions,
+        ledger: Ledger,
+        zygote: Zygote,
+        clock: Clock,
+        courier: Courier | None = None,
     ) -> None:
-        """Build from collaborators; `run` does the work."""
+        """Build from collaborators; `run` does the work. `courier` tells of the end of jobs."""
         self._options = options
         self._ledger = ledger
         self._zygote = zygote
         self._clock = clock
+        self._courier = courier or Courier(ledger, clock)
         # However the home was spelled: whoever has its lock is the only one of this machine.
         self._owner_prefix = f"{socket.gethostname()}:{options.home.resolve()}:"
         self._owner = f"{self._owner_prefix}{os.getpid()}"
@@ -107,6 +116,7 @@ class Supervisor:
         # The lock says that every earlier supervisor of this home on this machine is dead.
         await asyncio.to_thread(self._ledger.lapse_leases, self._owner_prefix)
         self._go(self._tidy_regularly())
+        self._go(self._courier.run())
         try:
             while True:
                 await self._listen_until_idle()
@@ -114,7 +124,7 @@ class Supervisor:
                     break
                 # Nobody can reach us any more; whoever tried to has written a job's row before.
                 await self._adopt()
-                if not self._runners and not await self._jobs_left():
+                if not self._runners and not await self._work_left():
                     break
         finally:
             for task in self._tasks:
@@ -165,7 +175,7 @@ class Supervisor:
             elif (
                 self._options.exit_when_idle
                 and loop.time() - busy_at > self._options.idle_exit_seconds
-                and not await self._jobs_left()
+                and not await self._work_left()
             ):
                 return
             with contextlib.suppress(TimeoutError):
@@ -183,12 +193,16 @@ class Supervisor:
         except BatchpointError as error:
             _log.warning("cannot adopt jobs now", error=str(error))
 
-    async def _jobs_left(self) -> bool:
-        """Whether a job has not ended: a lease that nobody gave back has to run out first."""
+    async def _work_left(self) -> bool:
+        """Whether a job has not ended, or somebody waits to be told of one that has.
+
+        A lease that nobody gave back has to run out first.
+        """
         try:
-            return await asyncio.to_thread(self._ledger.count_open_jobs) > 0
+            jobs_left = await asyncio.to_thread(self._ledger.count_open_jobs) > 0
         except BatchpointError:
             return True  # nobody can tell
+        return jobs_left or await self._courier.expects_work(self._options.notices_seconds_max)
 
     async def _replace_hung(self, lapsed: list[str]) -> None:
         """Kill runners that have not renewed their leases for long: they are stopped, or hang.
@@ -247,6 +261,7 @@ class Supervisor:
         finally:
             self._runners.pop(job, None)
             self._wake.set()
+            self._courier.wake()
 
     async def _after_runner(self, job: str, epoch: int, exit_status: int) -> None:
         """Free the lease of a runner that ended; give up on a job that kills every runner."""
