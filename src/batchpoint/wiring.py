@@ -20,9 +20,11 @@ if TYPE_CHECKING:  # slow to import, and not every process needs them
 
     from batchpoint.auth.secrets import SecretBox
     from batchpoint.control.datastores import Datastores
+    from batchpoint.control.webhooks import Webhooks
     from batchpoint.domain.datastore import DatastoreAccess, DatastoreFindings
     from batchpoint.ledger.ledger import Ledger
     from batchpoint.node.environment import EnvironmentBuilder
+    from batchpoint.runner.notify import Courier
 
 _OTHER_SUPERVISOR_SECONDS_MAX = 10.0
 _OTHER_SUPERVISOR_POLL_SECONDS = 0.02
@@ -151,6 +153,7 @@ def _app(
     from batchpoint.api.services import Services
     from batchpoint.control.assets import Assets
     from batchpoint.control.invocation import Invocations
+    from batchpoint.control.output_checks import OutputChecks
     from batchpoint.control.registry import Registry
     from batchpoint.ledger.ledger import Ledger
     from batchpoint.runner.supervisor_link import SupervisorLink
@@ -165,8 +168,15 @@ def _app(
     registry = Registry(ledger, assets, environment_builder(settings), clock)
     link = SupervisorLink(home)
     wake = link.ensure if embedded else link.poke
+    outputs = OutputChecks(datastores, home, settings.outputs)
     invocations = Invocations(
-        ledger, registry, assets.references, clock, home, wake, outputs=settings.outputs
+        ledger,
+        registry,
+        assets.references,
+        outputs,
+        clock,
+        wake,
+        _webhooks(settings, embedded=embedded),
     )
     services = Services(
         ledger=ledger,
@@ -188,6 +198,30 @@ def _app(
 
         add_metrics(app, services)
     return app
+
+
+def _webhooks(settings: Settings, *, embedded: bool) -> Webhooks:
+    from batchpoint.control.webhooks import Webhooks
+
+    url, private = settings.webhook_url, settings.webhook_allow_private
+    return Webhooks(
+        None if url is None else url.get_secret_value(),
+        private_allowed=embedded if private is None else private,
+        seal=_Secrets(settings.home).seal,
+    )
+
+
+def _courier(settings: Settings, ledger: Ledger) -> Courier:
+    from batchpoint.core.webhook_event import signing_key
+    from batchpoint.runner.notify import Courier
+
+    secret = settings.webhook_secret
+    return Courier(
+        ledger,
+        SystemClock(),
+        key=None if secret is None else signing_key(secret.get_secret_value()),
+        unseal=_Secrets(settings.home).open_sealed,
+    )
 
 
 def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
@@ -229,7 +263,9 @@ def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
     )
 
     async def supervise() -> None:
-        supervisor = Supervisor(options, Ledger(ledger_path(home)), zygote, SystemClock())
+        ledger = Ledger(ledger_path(home))
+        courier = _courier(settings, ledger)
+        supervisor = Supervisor(options, ledger, zygote, SystemClock(), courier)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)

@@ -11,13 +11,14 @@ from pathlib import Path
 from batchpoint.clock import Clock
 from batchpoint.control.data_references import DataReferences
 from batchpoint.control.model_parameters import fitted
+from batchpoint.control.output_checks import OutputChecks
 from batchpoint.control.registry import Deployed, Registry, check_instances
 from batchpoint.control.scoring_settings import effective
+from batchpoint.control.webhooks import Webhooks
 from batchpoint.domain import limits
-from batchpoint.domain.errors import Conflict, Invalid
+from batchpoint.domain.errors import Invalid
 from batchpoint.domain.ids import job_name, job_name_from
 from batchpoint.domain.job import Invocation, Job, JobInput, JobOutput, JobSpec, JobStatus
-from batchpoint.formats.layout import default_output
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.storage.locate import path_of, uri_of
 
@@ -32,20 +33,19 @@ class Invocations:
         ledger: Ledger,
         registry: Registry,
         references: DataReferences,
+        outputs: OutputChecks,
         clock: Clock,
-        home: Path,
         wake: Callable[[], object],
-        *,
-        outputs: str | None = None,
+        webhooks: Webhooks | None = None,
     ) -> None:
-        """Record jobs in a ledger; those without an output write below `outputs`, else `home`."""
+        """Record jobs in a ledger, with inputs and outputs that were looked up and checked."""
         self._ledger = ledger
         self._registry = registry
         self._references = references
         self._clock = clock
-        self._home = home
         self._wake = wake
-        self._outputs = None if outputs is None else path_of(outputs, where="outputs")
+        self._webhooks = webhooks or Webhooks()
+        self._outputs = outputs
 
     def invoke(self, endpoint: str, body: Invocation, idempotency_key: str | None = None) -> Job:
         """Resolve everything a job needs, check that its input is there, and record it.
@@ -66,7 +66,8 @@ class Invocations:
         body_hash = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
         known = self._ledger.job_of_key(endpoint, idempotency_key, body_hash)
         if known is None:
-            known = self._ledger.create_job(self._job(endpoint, body), idempotency_key, body_hash)
+            job, notice = self._webhooks.notice(self._job(endpoint, body), body.webhook_url)
+            known = self._ledger.create_job(job, idempotency_key, body_hash, notice)
         self._wake()
         return known
 
@@ -103,13 +104,8 @@ class Invocations:
             settings = settings.model_copy(update={"parameters": typed})
         check_instances(settings.instance_count, compute)
         source = checked_input(self._references.resolved_input(body.input))
-        if body.output is not None:
-            output = path_of(body.output.uri, where="output.uri")
-        elif self._outputs is not None:
-            output = self._outputs / name / "score"
-        else:
-            output = default_output(self._home, name)
-        _refuse_used_output(output, path_of(source.sources[0]))
+        output = self._outputs.resolved(body.output, name)
+        self._outputs.check(output, source.sources, name)
         return JobSpec(
             endpoint_name=endpoint,
             deployment_name=deployment.name,
@@ -121,7 +117,7 @@ class Invocations:
             max_instances=compute.max_instances,
             settings=settings,
             input=source,
-            output=JobOutput(uri=uri_of(output)),
+            output=JobOutput(uri=output),
             experiment_name=body.experiment_name,
             tags=body.tags,
             description=body.description,
@@ -163,37 +159,3 @@ def checked_input(source: JobInput) -> JobInput:
 
 def _unreadable(path: Path, why: str) -> Invalid:
     return Invalid(f"{path} cannot be read: {why}", code="input_unreadable", where="input.uri")
-
-
-def _refuse_used_output(output: Path, source: Path) -> None:
-    try:
-        if output.is_dir():
-            taken = next(output.iterdir(), None) is not None
-        else:
-            taken = output.exists() or output.is_symlink()
-        nearest = next(place for place in (output, *output.parents) if place.exists())
-        writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-    except OSError as error:
-        raise Invalid(
-            f"{output} cannot be used: {error.strerror}", code="uri_invalid", where="output.uri"
-        ) from error
-    if taken:
-        raise Conflict(
-            f"{output} already exists and results never replace anything; name another folder or "
-            "remove it",
-            code="output_exists",
-            where="output.uri",
-        )
-    if not writable:
-        raise Invalid(
-            f"{output} cannot be made: {nearest} cannot be written by this user",
-            code="uri_invalid",
-            where="output.uri",
-        )
-    if source.resolve() in (output.resolve(), *output.resolve().parents):
-        raise Invalid(
-            f"{output} lies inside the input {source}, so that results would become input; name a "
-            "folder elsewhere",
-            code="uri_invalid",
-            where="output.uri",
-        )
