@@ -9,7 +9,7 @@ from batchpoint_worker.protocol import Header
 
 
 def index(header: Header) -> Dict[str, Any]:
-    """Return {row_groups: [[rows, bytes]..]} of the Parquet file at `header["path"]`.
+    """Return {row_groups: [[rows, bytes, start, stop]..]} of the Parquet file at `header["path"]`.
 
     Raises:
         ImportError: the environment has no pyarrow.

@@ -23,8 +23,10 @@ class Groups(NamedTuple):
     stop: int
 
 
-def row_groups(path: str) -> List[Tuple[int, int]]:
-    """Return (rows, bytes uncompressed) of each row group of a Parquet file.
+def row_groups(path: str) -> List[Tuple[int, int, int, int]]:
+    """Return (rows, bytes uncompressed, start, stop) of each row group of a Parquet file.
+
+    Only the footer is read. `start` and `stop` bound the bytes of the file that hold the group.
 
     Raises:
         ImportError: the environment has no pyarrow.
@@ -33,7 +35,22 @@ def row_groups(path: str) -> List[Tuple[int, int]]:
     parquet: Any = importlib.import_module("pyarrow.parquet")
     metadata = parquet.read_metadata(path)
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    return [(group.num_rows, group.total_byte_size) for group in groups]
+    return [(group.num_rows, group.total_byte_size, *_bounds(group)) for group in groups]
+
+
+def _bounds(group: Any) -> Tuple[int, int]:
+    """Return where the pages of a row group begin and end."""
+    starts: List[int] = []
+    stops: List[int] = []
+    for number in range(group.num_columns):
+        column = group.column(number)
+        # Where there is no dictionary some writers say 0, and some name it after the data.
+        start = min(
+            column.dictionary_page_offset or column.data_page_offset, column.data_page_offset
+        )
+        starts.append(start)
+        stops.append(start + column.total_compressed_size)
+    return min(starts, default=0), max(stops, default=0)
 
 
 def read(items: Sequence[Groups], columns: Optional[Sequence[InputColumn]]) -> Reading:

@@ -62,7 +62,8 @@ Worker -> agent
                 Absent keys of a result have the values 0, "", [] or (slice_rows) -1: of a task that
                 went well only what there is to tell is sent. `error` only when `ok` is false.
     forked      {slot, pid};  exited {slot, pid, status}: from a forking parent, about its children.
-    indexed     {row_groups: [[rows, bytes]..]};  assembled {…};  op_failed {error}
+    indexed     {row_groups: [[rows, bytes unpacked, start, stop]..]}: each lies in the bytes
+                `start` to `stop` of the file. assembled {…};  op_failed {error}
     bye         {}: answer to shutdown.
 
 An `error` is {origin, type, message, traceback, file, line}: `traceback` is trimmed to the user's

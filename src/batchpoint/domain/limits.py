@@ -52,7 +52,39 @@ COALESCE_BYTES_MAX = 8 * 1024 * 1024
 SPLIT_BYTES_MIN = 8 * 1024 * 1024
 LISTING_LOOKAHEAD_ITEMS = 20_000
 INPUT_URIS_MAX = 10_000
+PATTERN_CHARS_MAX = 1_024
+PATTERN_ACROSS_MAX = 4
+# Looking at the files of a list of URLs: so many at a time.
+LOOKS_AT_ONCE_MAX = 16
+
+# Inputs from object stores that lie on a node's disk, being fetched or waiting for a worker. One
+# task with more than that may pass alone.
+STAGED_BYTES_MAX = 4 * 1024 * 1024 * 1024
+STAGING_FREE_BYTES_MIN = 512 * 1024 * 1024
+FETCHES_AT_ONCE_MAX = 24
+# An object that cannot be read for so long while others can, or whatever it is, is given back.
+FETCH_STUCK_SECONDS_MAX = 60.0
+FETCH_OUTAGE_SECONDS_MAX = 600.0
+PARQUET_FOOTER_BYTES_MAX = 256 * 1024 * 1024
 PARAMETERS_MAX = 100
+
+# Object stores: whatever happens there, one call ends within twice this time.
+STORAGE_TIMEOUT_SECONDS = 120.0
+STORAGE_RETRIES_MAX = 8
+STORAGE_BACKOFF_SECONDS_MAX = 5.0
+STORAGE_LIST_PAGE = 1_000
+# Bigger objects are fetched by several ranges at a time and written in parts.
+STORAGE_BIG_BYTES_MIN = 32 * 1024 * 1024
+STORAGE_RANGE_BYTES = 16 * 1024 * 1024
+STORAGE_RANGES_AT_ONCE = 4
+STORAGE_PART_BYTES_MIN = 8 * 1024 * 1024
+STORAGE_PARTS_MAX = 9_000
+STORAGE_PARTS_AT_ONCE = 4
+STORAGE_CHUNK_BYTES = 1024 * 1024
+# A server that lists in no order: how many keys are looked at before that is believed of it, and
+# how many are sorted in memory at a time.
+LISTING_TRUSTED_AFTER_KEYS = 20_000
+LISTING_SORTED_KEYS_MAX = 100_000
 
 ERROR_TEXT_CHARS_MAX = 4_000
 TRACEBACK_CHARS_MAX = 16_000

@@ -267,7 +267,8 @@ class Agent:
                 continue
             job.tick(loop.time())
             if beat:
-                self._beat(job, job.warning())
+                side = self._side.warning if self._side is not None else ""
+                self._beat(job, side or job.warning())
 
     def _beat(self, job: JobRun, warning: str) -> None:
         self._send(

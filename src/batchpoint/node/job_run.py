@@ -23,12 +23,17 @@ from batchpoint.formats.layout import JobFolder, harvest_name
 from batchpoint.node import attempt_errors
 from batchpoint.node.exit_words import WorkerEnd
 from batchpoint.node.part_flow import PartFlow, Scored
+from batchpoint.node.refused_items import all_refused, with_refused
+from batchpoint.node.remote_files import remote_files
 from batchpoint.node.slot import Slot, wanted
-from batchpoint.node.staging import Staging, Ticket
+from batchpoint.node.staging import Staging
+from batchpoint.node.staging_ahead import StagingAhead
+from batchpoint.node.ticket import Ticket
 from batchpoint.node.wire import NodeOrder, Phase
 from batchpoint.node.worker_messages import Body, Header
 from batchpoint.node.worker_pool import WorkerPool
 from batchpoint.node.worker_process import WorkerProcess
+from batchpoint.storage.locate import is_local
 from batchpoint_worker.protocol import RUNNING
 
 Work = tuple[MiniBatch, Assignment]
@@ -79,6 +84,16 @@ class JobRun:
         self._untold: deque[str] = deque()
         self._timeout_seconds_max = float("inf")
         self._all_ended = asyncio.Event()
+        self._ahead: StagingAhead | None = None
+        if not all(is_local(uri) for uri in order.spec.input.sources):
+            self._ahead = StagingAhead(
+                remote_files(order, self._scratch),
+                self._scratch,
+                script=self._script,
+                arrived=self.feed_all,
+                given_up=self._given_up,
+                no_room=self._no_room,
+            )
         self._folder.files.mkdir(parents=True, exist_ok=True)
         self._folder.parts.mkdir(parents=True, exist_ok=True)
         self._scratch.mkdir(parents=True, exist_ok=True)
@@ -94,7 +109,11 @@ class JobRun:
 
     def warning(self) -> str:
         """The sentence to show now, or empty; user code's warnings are told once each."""
-        return self.flow.warning or self.untold_warning()
+        return (
+            self.flow.warning
+            or (self._ahead.warning if self._ahead is not None else "")
+            or self.untold_warning()
+        )
 
     def untold_warning(self) -> str:
         """A warning of user code that was not told yet, or empty."""
@@ -109,9 +128,14 @@ class JobRun:
 
     def assign(self, work: Sequence[Work]) -> None:
         """Take tasks from the runner."""
-        if not self._stopped:
+        if self._stopped:
+            return
+        if self._ahead is None:
             self._pending.extend(work)
-            self.feed_all()
+        else:
+            tickets = (self._ticket(*each) for each in work)
+            self._ahead.offer([ticket for ticket in tickets if ticket is not None])
+        self.feed_all()
 
     def feed_all(self) -> None:
         """Give tasks to every slot that has room, the emptiest first."""
@@ -121,11 +145,11 @@ class JobRun:
     def _feed(self, slot: Slot) -> None:
         if self._stopped or self.flow.blocked or slot.stopped or slot.condemned is not None:
             return
-        ready = self._pool.ready
-        many = wanted(slot.queued, slot.mean_seconds, len(self._pending), len(ready))
+        waiting = len(self._pending) if self._ahead is None else self._ahead.ready
+        many = wanted(slot.queued, slot.mean_seconds, waiting, len(self._pool.ready))
         orders: list[dict[str, Any]] = []
         for _ in range(many):
-            ticket = self._ticket(*self._pending.popleft())
+            ticket = self._next()
             if ticket is None:
                 continue
             if ticket.paths:
@@ -137,6 +161,19 @@ class JobRun:
             slot.heard = self._loop.time()
             slot.worker.send({"op": "run", "tasks": orders})
 
+    def _next(self) -> Ticket | None:
+        """Take the next task for a worker; None: there is nothing in it for a worker to do."""
+        if self._ahead is None:
+            return self._ticket(*self._pending.popleft())
+        ticket = self._ahead.take()
+        nothing = None if ticket is None else all_refused(ticket)
+        if ticket is None or nothing is None:
+            return ticket
+        self._forget(ticket)
+        self.flow.scored(nothing)
+        self._loop.call_soon(self._settle)
+        return None
+
     def _ticket(self, mini_batch: MiniBatch, assignment: Assignment) -> Ticket | None:
         """Look up what a task covers; None: it failed here and was reported."""
         try:
@@ -147,7 +184,8 @@ class JobRun:
                     self.order.epoch, self.order.node, assignment.task, assignment.attempt
                 )
                 ticket.harvest = f"{self._files}/{name}"
-            self._staging.at_hand(ticket)
+            if self._ahead is None:
+                self._staging.at_hand(ticket)
             return ticket
         except BatchpointError as error:
             self._refuse(assignment, (), error)
@@ -184,9 +222,7 @@ class JobRun:
             except OSError as error:
                 ticket.forget_staged()
                 self._again([ticket])
-                told = storage_error(error, self._scratch)
-                assert isinstance(told, Unavailable)
-                self.flow.trouble(told)
+                self._no_room(error)
                 return
             finally:
                 slot.staging -= 1
@@ -202,11 +238,25 @@ class JobRun:
 
     def _again(self, tickets: Sequence[Ticket]) -> None:
         """Put tasks back, uncharged and in their order; other slots get them at once."""
-        for ticket in tickets:
-            ticket.forget_staged()
-        if not self._stopped:
+        if self._stopped:
+            return
+        if self._ahead is None:
+            for ticket in tickets:
+                ticket.forget_staged()
             self._pending.extendleft((t.mini_batch, t.assignment) for t in reversed(tickets))
-            self._loop.call_soon(self.feed_all)
+        else:
+            for ticket in reversed(tickets):
+                self._ahead.put_back(ticket)
+        self._loop.call_soon(self.feed_all)
+
+    def _given_up(self, ticket: Ticket, error: Unavailable) -> None:
+        self._refuse(ticket.assignment, ticket.items, error)
+
+    def _no_room(self, error: OSError) -> None:
+        """Files for a task cannot be written: begin nothing new until they can."""
+        told = storage_error(error, self._scratch)
+        assert isinstance(told, Unavailable)
+        self.flow.trouble(told)
 
     # --- PoolListener, for this job ---------------------------------------------------------------
 
@@ -261,7 +311,7 @@ class JobRun:
             seconds = max(0.0, self._loop.time() - since) if charged.id == task else 0.0
             self._charge(slot, worker, charged, end, seconds, slice_rows)
         for ticket in tickets:
-            self._forget(ticket)
+            self._forget(ticket, files=ticket is charged or self._ahead is None)
         self._again([ticket for ticket in tickets if ticket is not charged])
         self._loop.call_soon(self._settle)
 
@@ -322,6 +372,8 @@ class JobRun:
     def _stop(self, number: signal.Signals, *, loading: bool = True) -> None:
         self._stopped = True
         self._pending.clear()
+        if self._ahead is not None:
+            self._ahead.stop()
         if loading:
             self._pool.stop_loading(number)
         self._stop_slots(number)
@@ -351,7 +403,6 @@ class JobRun:
         rows: memoryview,
         failures: memoryview,
     ) -> None:
-        ticket.forget_staged()
         for text in told.get("warnings", ()):
             self._warn(str(text))
         if not told["ok"]:
@@ -387,7 +438,8 @@ class JobRun:
         if files and ticket.harvest:
             scored.folder = ticket.harvest.rpartition("/")[2]
             scored.files = tuple(files)
-        self.flow.scored(scored)
+        self.flow.scored(with_refused(scored, ticket))
+        self._unstage(ticket)
 
     def _failed(self, slot: Slot, ticket: Ticket, told: dict[str, Any]) -> None:
         error = attempt_errors.told(
@@ -460,14 +512,22 @@ class JobRun:
         if slot.condemned == task and slot.worker is worker:
             worker.kill()
 
-    def _forget(self, ticket: Ticket) -> None:
-        """Delete what an attempt that does not count left on the disk."""
-        ticket.forget_staged()
+    def _forget(self, ticket: Ticket, *, files: bool = True) -> None:
+        """Delete what an attempt that does not count left on the disk, the input `files` too."""
+        if files:
+            self._unstage(ticket)
         if ticket.harvest:
             shutil.rmtree(ticket.harvest, ignore_errors=True)
 
+    def _unstage(self, ticket: Ticket) -> None:
+        if self._ahead is None:
+            ticket.forget_staged()
+        else:
+            self._ahead.done(ticket)
+
     def _remaining(self) -> int:
-        return len(self._pending) + sum(slot.queued for slot in self._pool.slots)
+        ahead = 0 if self._ahead is None else self._ahead.remaining
+        return len(self._pending) + ahead + sum(slot.queued for slot in self._pool.slots)
 
     def _flow_moved(self) -> None:
         self.feed_all()

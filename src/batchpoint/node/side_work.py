@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import tempfile
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.minibatch import Slice
+from batchpoint.formats.durable import storage_error
+from batchpoint.formats.layout import JobFolder
 from batchpoint.node.output_assembly import assemble
 from batchpoint.node.output_request import AssembleRequest
-from batchpoint.node.slicing import Cut, cut_csv, cut_jsonl
+from batchpoint.node.remote_files import remote_files
+from batchpoint.node.slicing import (
+    Cut,
+    cut_csv,
+    cut_csv_stream,
+    cut_jsonl,
+    cut_jsonl_stream,
+)
 from batchpoint.node.wire import NodeOrder
-from batchpoint.node.worker_process import WORKER_MAIN
-from batchpoint_worker import protocol
+from batchpoint.node.worker_index import RowGroup, row_groups
+from batchpoint.storage.locate import is_local, path_of
 
 _PARQUET = (".parquet", ".parq", ".pqt")
 _JSONL = (".jsonl", ".ndjson")
+_RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 5.0)
 
 
 class SideWork:
@@ -30,9 +37,12 @@ class SideWork:
 
     def __init__(self, order: NodeOrder) -> None:
         self._python = order.spec.environment.python
+        self._scratch = JobFolder(order.job_dir).work
+        self._files = remote_files(order, self._scratch)
+        self._closing = threading.Event()
+        self.warning = ""  # why an object cannot be read now, or empty
         self._access = order.access
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="side")
-        self._closed = False
 
     async def index(self, whole: Slice, target_bytes: int) -> list[Slice]:
         """Cut an item into slices of about `target_bytes`; one that cannot be cut stays whole.
@@ -52,20 +62,22 @@ class SideWork:
 
     def _step(self, _: str) -> None:
         """Stop the assembly of a job that has been closed: its output must not appear any more."""
-        if self._closed:
+        if self._closing.is_set():
             raise Unavailable("the job was closed while its output was being written")
 
     async def close(self) -> None:
         """Wait for nothing: what still runs belongs to nobody and changes nothing that counts."""
-        self._closed = True
+        self._closing.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _cut(self, whole: Slice, target_bytes: int) -> list[Slice]:
+        if not is_local(whole.uri):
+            return self._cut_remote(whole, target_bytes)
         name = whole.name.lower()
-        path = Path(whole.uri)
+        path = path_of(whole.uri)
         try:
             if name.endswith(_PARQUET):
-                return _row_group_slices(whole, self._row_groups(path), target_bytes)
+                return _row_group_slices(whole, row_groups(self._python, path), target_bytes)
             cut = cut_jsonl if name.endswith(_JSONL) else cut_csv
             return _byte_slices(whole, cut(path, target_bytes))
         except OSError as error:
@@ -73,41 +85,28 @@ class SideWork:
                 f"cannot read {whole.uri}: {error.strerror}", code="input_unreadable"
             ) from error
 
-    def _row_groups(self, path: Path) -> list[tuple[int, int]]:
-        """Ask a fresh worker in the user's environment for (rows, bytes) of each row group.
-
-        An empty list: it cannot tell, and the file stays whole; scoring will say what is wrong.
-        """
-        order_read, order_write = os.pipe()
-        answer_read, answer_write = os.pipe()
-        with tempfile.TemporaryFile() as page:
-            page.truncate(protocol.STATUS_BYTES)
-            theirs = (order_read, answer_write, page.fileno())
-            names = ("--read-fd", "--write-fd", "--status-fd")
-            command = [self._python, "-u", str(WORKER_MAIN)]
-            for name, fd in zip(names, theirs, strict=True):
-                command += [name, str(fd)]
+    def _cut_remote(self, whole: Slice, target_bytes: int) -> list[Slice]:
+        """Cut an object, waiting for a store that does not answer as long as it takes."""
+        name = whole.name.lower()
+        attempt = 0
+        while True:
             try:
-                with subprocess.Popen(
-                    command,
-                    pass_fds=theirs,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                ):
-                    os.close(order_read)
-                    os.close(answer_write)
-                    try:
-                        order = {"op": "index", "path": str(path), "format": "parquet"}
-                        protocol.write(order_write, order)
-                        answer, _ = protocol.read(answer_read)
-                    except (EOFError, OSError):
-                        return []
-                    finally:
-                        os.close(order_write)  # end of file ends the worker
-            finally:
-                os.close(answer_read)
-        return [(rows, size) for rows, size in answer.get("row_groups", [])]
+                if name.endswith(_PARQUET):
+                    groups = self._files.row_groups(whole)
+                    slices = _row_group_slices(whole, groups, target_bytes)
+                else:
+                    cut = cut_jsonl_stream if name.endswith(_JSONL) else cut_csv_stream
+                    with self._files.open(whole) as stream:
+                        slices = _byte_slices(whole, cut(stream, whole.size, target_bytes))
+                self.warning = ""
+                return slices
+            except Unavailable as error:
+                self.warning = f"storage: {error.message}"
+            except OSError as error:
+                self.warning = f"storage: {storage_error(error, self._scratch).message}"
+            if self._closing.wait(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]):
+                raise Unavailable("the job was closed while its input was being cut")
+            attempt += 1
 
 
 def _byte_slices(whole: Slice, cuts: Iterable[Cut]) -> list[Slice]:
@@ -117,13 +116,11 @@ def _byte_slices(whole: Slice, cuts: Iterable[Cut]) -> list[Slice]:
     return slices if len(slices) > 1 else [whole]
 
 
-def _row_group_slices(
-    whole: Slice, groups: list[tuple[int, int]], target_bytes: int
-) -> list[Slice]:
+def _row_group_slices(whole: Slice, groups: Sequence[RowGroup], target_bytes: int) -> list[Slice]:
     """Join neighbouring row groups until a slice has about `target_bytes`."""
     slices: list[Slice] = []
     start = row = first_row = size = 0
-    for number, (rows, group_bytes) in enumerate(groups):
+    for number, (rows, group_bytes, _, _) in enumerate(groups):
         row += rows
         size += group_bytes
         if size >= target_bytes or number == len(groups) - 1:

@@ -6,10 +6,11 @@ record. Files are read once, as a stream, with no more than about one range in m
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple, Protocol
 
 # A record longer than this is taken for a quote that never ends.
 RECORD_BYTES_MAX = 64 * 1024 * 1024
@@ -62,18 +63,39 @@ def cut_csv(path: Path, target_bytes: int) -> Iterator[Cut]:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        header = file.readline(HEADER_BYTES_MAX)
-        if not _is_simple(header):
-            if file.seek(0, 2) > len(header):
-                yield Cut(len(header), file.tell(), 0, -1)
-            return
-        yield from _cuts(file, len(header), target_bytes, _scan_csv)
+        yield from cut_csv_stream(file, os.fstat(file.fileno()).st_size, target_bytes)
 
 
 def cut_jsonl(path: Path, target_bytes: int) -> Iterator[Cut]:
     """Cut a file of JSON Lines into ranges of about `target_bytes`; see `cut_csv`."""
     with path.open("rb") as file:
-        yield from _cuts(file, 0, target_bytes, _scan_lines)
+        yield from cut_jsonl_stream(file, os.fstat(file.fileno()).st_size, target_bytes)
+
+
+class ByteStream(Protocol):
+    """Bytes that are read once, from the first to the last."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, none only at the end."""
+        ...
+
+    def readline(self, size: int, /) -> bytes:
+        """Return the bytes up to a line end, at most `size`."""
+        ...
+
+
+def cut_csv_stream(file: ByteStream, size: int, target_bytes: int) -> Iterator[Cut]:
+    """Cut a CSV file of `size` bytes as it is read; see `cut_csv`."""
+    header = file.readline(HEADER_BYTES_MAX)
+    if _is_simple(header):
+        yield from _cuts(file, size, len(header), target_bytes, _scan_csv)
+    elif size > len(header):
+        yield Cut(len(header), size, 0, -1)
+
+
+def cut_jsonl_stream(file: ByteStream, size: int, target_bytes: int) -> Iterator[Cut]:
+    """Cut a file of JSON Lines of `size` bytes as it is read; see `cut_csv`."""
+    yield from _cuts(file, size, 0, target_bytes, _scan_lines)
 
 
 def _is_simple(header: bytes) -> bool:
@@ -84,7 +106,11 @@ def _is_simple(header: bytes) -> bool:
 
 
 def _cuts(
-    file: BinaryIO, begin: int, target_bytes: int, scan: Callable[[bytes, bool], _Scan]
+    file: ByteStream,
+    size: int,
+    begin: int,
+    target_bytes: int,
+    scan: Callable[[bytes, bool], _Scan],
 ) -> Iterator[Cut]:
     start, row = begin, 0
     pending = b""
@@ -104,7 +130,7 @@ def _cuts(
                 wanted = 2 * max(wanted, len(pending))
                 continue
         if not end:
-            yield Cut(start, file.seek(0, 2), row, -1)
+            yield Cut(start, size, row, -1)
             return
         if rows:
             yield Cut(start, start + end, row, rows)

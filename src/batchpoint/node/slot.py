@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from batchpoint.node.staging import Ticket
+from batchpoint.node.ticket import Ticket
 from batchpoint.node.worker_process import WorkerProcess
 
 SlotState = Literal["empty", "loading", "ready"]

@@ -1,83 +1,29 @@
-"""Turns tasks into what a worker is told: local paths, and slice files for scripts."""
+"""Turns tasks over local files into what a worker is told: paths, and slice files for scripts."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
-from urllib.parse import unquote, urlsplit
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from batchpoint.core.messages import Assignment
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.minibatch import MiniBatch, Slice
 from batchpoint.formats.layout import JobFolder
 from batchpoint.formats.manifest import Segment, read_segment
-from batchpoint.storage.locate import etag_of
+from batchpoint.node.ticket import Part, Ticket
+from batchpoint.storage.locate import etag_of, is_local, path_of
 
 _SEGMENTS_CACHED = 8
 _COPY_BYTES = 1 << 20
+# What every file system takes; longer names are replaced.
+_NAME_BYTES_MAX = 255
+_PATH_BYTES_MAX = 1_024
+_FOLDERS_MAX = 32
+_SUFFIX_CHARS_MAX = 16
 _HEADERLESS = {".jsonl", ".ndjson"}
-
-
-@dataclass(slots=True)
-class Ticket:
-    """A task on its way through a worker; `id` is never used twice by one agent.
-
-    `staged`: a folder with files made for this task, deleted after it. `harvest`: where the worker
-    puts files that the script wrote.
-    """
-
-    id: int
-    mini_batch: MiniBatch
-    assignment: Assignment
-    slices: list[Slice]
-    harvest: str = ""
-    staged: Path | None = None
-    paths: list[str] = field(default_factory=list[str])
-
-    @property
-    def items(self) -> tuple[int, ...]:
-        """Ordinals of the distinct items the task covers."""
-        return tuple(dict.fromkeys(one.item for one in self.slices))
-
-    def order(self) -> dict[str, Any]:
-        """Return the task as the worker is told; `paths` must be there."""
-        task = self.assignment.task
-        narrowed = task.row_start > 0 or task.row_stop >= 0
-        return {
-            "id": self.id,
-            "items": [
-                self._place(one, path) if one.unit else _whole(one, path)
-                for one, path in zip(self.slices, self.paths, strict=True)
-            ],
-            "rows": [task.row_start, task.row_stop] if narrowed else None,
-            "harvest": self.harvest,
-        }
-
-    def _place(self, one: Slice, path: str) -> dict[str, Any]:
-        if self.staged:
-            return _whole(one, path)
-        return {
-            **_whole(one, path),
-            "unit": one.unit,
-            "start": one.start,
-            "stop": one.stop,
-            "row": one.row,
-            "size": one.size,
-        }
-
-    def forget_staged(self) -> None:
-        """Delete the files that were made for this task."""
-        if self.staged is not None:
-            shutil.rmtree(self.staged, ignore_errors=True)
-            self.staged = None
-
-
-def _whole(one: Slice, path: str) -> dict[str, Any]:
-    return {"path": path, "name": one.name, "item": one.item}
 
 
 class Staging:
@@ -112,21 +58,27 @@ class Staging:
         if self._script and any(one.unit for one in ticket.slices):
             return False
         ticket.paths = [
-            uri if (uri := one.uri).startswith("/") else local_path(uri) for one in ticket.slices
+            uri if (uri := one.uri).startswith("/") else _path(uri) for one in ticket.slices
         ]
+        for place, one in enumerate(ticket.slices):
+            if one.unit:
+                ticket.parts[place] = Part(one.unit, one.start, one.stop)
         return True
 
     def check_unchanged(self, ticket: Ticket) -> None:
         """Refuse what was scored from files that are no longer those that were listed.
 
         Slices of such a file would be cut in the wrong places. A file that is gone was read before.
+        What was fetched from a store was checked when it was read.
 
         Raises:
             Invalid: a file was written to since (code input_changed).
         """
         for one in ticket.slices:
+            if not is_local(one.uri):
+                continue
             try:
-                changed = etag_of(os.stat(local_path(one.uri))) != one.etag  # noqa: PTH116 - fast
+                changed = etag_of(os.stat(_path(one.uri))) != one.etag  # noqa: PTH116 - fast
             except OSError:
                 continue
             if changed:
@@ -145,28 +97,15 @@ class Staging:
         """
         ticket.staged = self._scratch / f"task-{ticket.id}"
         ticket.staged.mkdir(parents=True, exist_ok=True)
-        ticket.paths = [
-            _slice_file(one, ticket.staged) if one.unit else local_path(one.uri)
-            for one in ticket.slices
-        ]
+        for one, name in zip(ticket.slices, staged_names(ticket.slices), strict=True):
+            target = ticket.staged / name
+            target.parent.mkdir(exist_ok=True)
+            ticket.paths.append(str(slice_file(one, target)) if one.unit else _path(one.uri))
 
 
-def local_path(uri: str) -> str:
-    """Return the absolute path of a `file:` URI or of a path.
-
-    Raises:
-        Invalid: the URI is of another kind (code input_unreadable).
-    """
-    if uri.startswith("/"):
-        return uri
-    if not uri.startswith("file:"):
-        raise Invalid(
-            f"{uri} is not on this machine: inputs are local paths or file: URIs",
-            code="input_unreadable",
-        )
-    if "%" not in uri and uri.startswith("file:///"):
-        return uri[len("file://") :]
-    return unquote(urlsplit(uri.replace("#", "%23").replace("?", "%3F")).path)
+def _path(uri: str) -> str:
+    """Return the local path that a slice's URI names; the listing gives paths as they are."""
+    return uri if uri.startswith("/") else str(path_of(uri))
 
 
 def _header_of(source: Path, whole: BinaryIO) -> bytes:
@@ -179,16 +118,71 @@ def _header_of(source: Path, whole: BinaryIO) -> bytes:
     return header
 
 
-def _slice_file(one: Slice, folder: Path) -> str:
-    """Write a slice with the header of its file, under the file's name and the slice's place."""
+def staged_names(slices: Sequence[Slice], *, folders: bool = False) -> list[str]:
+    """Name files for the slices of a task, each different from all others and safe to make.
+
+    A file is called as its item, a slice of one also says where in it it begins. `folders`: with
+    the folders of the item's path, where those can be made. What would be called as another one
+    gets a folder of its own.
+    """
+    names: list[str] = []
+    files: set[str] = set()
+    above: set[str] = set()
+
+    def is_free(name: str) -> bool:
+        """Tell whether no file is called so, and none is where a folder is needed or the reverse.
+
+        Some file systems do not tell upper from lower case.
+        """
+        alike = name.casefold()
+        return alike not in files and alike not in above and files.isdisjoint(_above(alike))
+
+    for place, one in enumerate(slices):
+        name = one.name if folders and _can_be_made(one.name) else one.name.rpartition("/")[2]
+        if len(os.fsencode(name.rpartition("/")[2])) > _NAME_BYTES_MAX or name in ("", ".", ".."):
+            name = f"item-{one.item}{PurePosixPath(name).suffix[:_SUFFIX_CHARS_MAX]}"
+        if one.unit == "bytes":
+            path = PurePosixPath(name)
+            name = str(path.with_name(f"{path.stem}-{one.start:012d}{path.suffix}"))
+        folder = f"_{place}"
+        while not is_free(name):
+            name = f"{folder}/{PurePosixPath(name).name}"
+            folder += "_"
+        files.add(name.casefold())
+        above.update(_above(name.casefold()))
+        names.append(name)
+    return names
+
+
+def _above(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _can_be_made(name: str) -> bool:
+    parts = name.split("/")
+    return (
+        len(os.fsencode(name)) <= _PATH_BYTES_MAX
+        and len(parts) <= _FOLDERS_MAX
+        and all(p not in ("", ".", "..") and len(os.fsencode(p)) <= _NAME_BYTES_MAX for p in parts)
+        and "\0" not in name
+    )
+
+
+def slice_file(one: Slice, target: Path) -> Path:
+    """Write a slice of a local file, with the file's header, as `target`.
+
+    Raises:
+        Invalid: the file cannot be read (`input_unreadable`).
+        OSError: there is no room.
+    """
     if one.unit != "bytes":
         raise Invalid(
             f"{one.name}: a slice of {one.unit} cannot be given to a script as a file; set "
             "split_files: false",
             code="input_unreadable",
         )
-    source = Path(local_path(one.uri))
-    target = folder / f"{source.stem}-{one.start:012d}{source.suffix}"
+    source = path_of(one.uri)
     try:
         with source.open("rb") as whole:
             header = _header_of(source, whole) if one.start else b""
@@ -203,4 +197,4 @@ def _slice_file(one: Slice, folder: Path) -> str:
         raise Invalid(f"{source} is gone", code="input_unreadable") from error
     if left:
         raise Invalid(f"{source} has become shorter during the job", code="input_unreadable")
-    return str(target)
+    return target

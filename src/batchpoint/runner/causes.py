@@ -7,7 +7,7 @@ from typing import Literal
 from batchpoint.core.messages import AttemptError, Finish
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError
-from batchpoint.domain.job import ErrorInfo, JobSpec, Progress
+from batchpoint.domain.job import ErrorInfo, JobInput, JobSpec, Progress
 from batchpoint.formats.documents import readable
 
 _Origin = Literal["user", "environment", "input", "storage", "batchpoint"]
@@ -57,8 +57,7 @@ def _sentence(code: str, spec: JobSpec, progress: Progress) -> str:
     attempts = spec.settings.max_retries + 1
     loading = "init() of the scoring script" if spec.code else "loading the model"
     sentences = {
-        "no_input_items": f"{spec.input.shown} holds no files; point --input at a file, or at a "
-        "folder with files in it",
+        "no_input_items": _nothing_listed(spec.input),
         "init_failed": f"{loading} failed in {attempts} fresh worker{'s'[: attempts - 1]}",
         "error_threshold_exceeded": f"{_items(progress.items_failed)} failed, and error_threshold "
         f"allows {spec.settings.error_threshold}",
@@ -69,6 +68,18 @@ def _sentence(code: str, spec: JobSpec, progress: Progress) -> str:
         "scored",
     }
     return sentences.get(code, "the job could not be finished")
+
+
+def _nothing_listed(source: JobInput) -> str:
+    if source.pattern:
+        folder = source.model_copy(update={"pattern": None}).shown
+        return (
+            f"no file below {folder} matches the pattern {source.pattern!r}; `**/` before a name "
+            "looks into all folders, upper and lower case differ"
+        )
+    return (
+        f"{source.shown} holds no files; point --input at a file, or at a folder with files in it"
+    )
 
 
 def _items(count: int) -> str:

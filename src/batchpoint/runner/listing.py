@@ -1,130 +1,239 @@
-"""Listing an input: a stream of items in UTF-8 order of their paths, never held as a whole."""
+"""Listing an input: a stream of items, source after source, each in UTF-8 order of their paths."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import stat
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+from urllib.parse import quote
 
-from batchpoint.domain.errors import Invalid
+from batchpoint.core.path_pattern import compile_pattern
+from batchpoint.domain import limits
+from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.job import JobInput
 from batchpoint.domain.minibatch import Slice
-from batchpoint.storage.locate import etag_of, path_of
+from batchpoint.runner.local_listing import LEFT_OUT, local_entries
+from batchpoint.storage.input_names import place_of, prefixes_of
+from batchpoint.storage.interface import Found, Location
+from batchpoint.storage.locate import is_local, path_of
+
+_LEFT_OUT = tuple(LEFT_OUT)
+_LOOKS_AHEAD = 4 * limits.LOOKS_AT_ONCE_MAX
+# Explicit files that cannot be looked at are items all the same: they fail when they are read.
+_FAILING_ITEM = ("input_unreadable", "input_changed", "storage_denied")
+
+
+class Locations(Protocol):
+    """Finds the store in which a URI lies."""
+
+    def at(self, uri: str) -> Location:
+        """Return the store and the key that a URI names."""
+        ...
+
+
+class Listing:
+    """The items of an input, in listing order, each with size and etag.
+
+    A folder is listed recursively and lazily: no more than two pages of it are held. Hidden files
+    are items like any other, except `.amlignore` and `.DS_Store`. What is neither a file nor a
+    folder (a pipe, a socket, a device) is not an item; `left_out` gets its path. A local link that
+    leads nowhere, and a file of a list that is not there, is an item of no size, which fails when
+    it is read. Objects whose store tells no size or etag have size 0 and etag "".
+    """
+
+    def __init__(
+        self,
+        source: JobInput,
+        locations: Callable[[], Locations],
+        left_out: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Nothing is listed before `take`; `locations` is asked only when something is remote."""
+        self._sources = source.sources
+        self._wants_files = source.type == "uri_file"
+        self._matches = compile_pattern(source.pattern) if source.pattern else None
+        self._locations = locations
+        self._left_out = left_out
+        self._prefixes = prefixes_of(self._sources)
+        self._place = 0  # the source that is being listed, and the last key taken of it
+        self._after = ""
+        self._ordinal = itertools.count()
+        self._items: Iterator[Slice] | None = None
+
+    def take(self, count: int) -> list[Slice]:
+        """Return the next `count` items; fewer than that only at the end or before trouble.
+
+        Raises:
+            Unavailable: a store does not answer; taking again goes on where it was.
+            Invalid: the input does not exist (`input_not_found`), cannot be listed
+                (`input_unreadable`, `storage_denied`) or changed (`input_changed`).
+        """
+        if self._items is None:
+            self._items = self._listed()
+        taken: list[Slice] = []
+        try:
+            taken.extend(itertools.islice(self._items, count))
+        except Unavailable:
+            self._items = None
+            if not taken:
+                raise
+        return taken
+
+    def _listed(self) -> Iterator[Slice]:
+        while self._place < len(self._sources):
+            if is_local(self._sources[self._place]):
+                yield from self._local(self._place)
+            elif len(self._sources) > 1 and self._wants_files:
+                stop = self._place + 1
+                while stop < len(self._sources) and not is_local(self._sources[stop]):
+                    stop += 1
+                yield from self._looked_at(stop)
+                continue
+            else:
+                yield from self._remote(self._place)
+            self._next_source()
+
+    def _next_source(self) -> None:
+        self._place += 1
+        self._after = ""
+
+    # --- local ----------------------------------------------------------------------------------
+
+    def _local(self, place: int) -> Iterator[Slice]:
+        root = path_of(self._sources[place])
+        prefix = self._prefixes[place]
+        if len(self._sources) > 1 and self._wants_files and not root.exists():
+            yield self._missing(place)
+            return
+        for entry in local_entries(root):
+            if not entry.is_item:
+                self._left_out(entry.below)
+                continue
+            if self._matches is not None and not (entry.below and self._matches(entry.below)):
+                continue
+            if prefix:
+                name = f"{prefix}/{entry.below}" if entry.below else prefix
+            else:
+                name = entry.below or root.name
+            yield Slice(next(self._ordinal), entry.path, name, entry.size, entry.etag)
+
+    # --- remote ---------------------------------------------------------------------------------
+
+    def _looked_at(self, stop: int) -> Iterator[Slice]:
+        """Look at explicit files, many at a time and some ahead of the one that is wanted."""
+        locations = self._locations()
+        waiting: deque[tuple[int, Future[Found | None]]] = deque()
+        ahead = self._place
+        threads = ThreadPoolExecutor(limits.LOOKS_AT_ONCE_MAX, thread_name_prefix="look")
+        try:
+            while self._place < stop:
+                while ahead < stop and len(waiting) < _LOOKS_AHEAD:
+                    look = threads.submit(_look, locations, self._sources[ahead])
+                    waiting.append((ahead, look))
+                    ahead += 1
+                place, look = waiting.popleft()
+                yield from self._file_or_folder(place, look)
+                self._next_source()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _file_or_folder(self, place: int, look: Future[Found | None]) -> Iterator[Slice]:
+        try:
+            found = look.result()
+        except Invalid as error:
+            if error.code not in _FAILING_ITEM:
+                raise
+            yield self._missing(place)
+            return
+        if found is not None:
+            yield self._file(place, found)
+            return
+        with contextlib.suppress(Invalid):  # a place that has no folders
+            yield from self._folder(place, self._locations().at(self._sources[place]))
+        if not self._after:
+            yield self._missing(place)
+
+    def _remote(self, place: int) -> Iterator[Slice]:
+        """List a source that stands alone, or is said to be a folder."""
+        uri = self._sources[place]
+        location = self._locations().at(uri)
+        if self._wants_files or uri.startswith(("http://", "https://")):
+            found = _look(self._locations(), uri)
+            if found is not None:
+                yield self._file(place, found)
+                return
+        yield from self._folder(place, location)
+        if self._after or self._matches is not None:
+            return
+        found = None if self._wants_files else location.store.find(location.path)
+        if found is not None:
+            yield self._file(place, found)
+        elif self._wants_files:
+            raise Invalid(
+                f"there is nothing at {uri}; give a file or folder that is there",
+                code="input_not_found",
+            )
+
+    def _file(self, place: int, found: Found) -> Slice:
+        uri = self._sources[place]
+        name = self._prefixes[place] or place_of(uri)[-1]
+        return Slice(next(self._ordinal), uri, name, found.size, found.etag)
+
+    def _missing(self, place: int) -> Slice:
+        uri = self._sources[place]
+        local = str(path_of(uri)) if is_local(uri) else uri
+        return Slice(next(self._ordinal), local, self._prefixes[place], 0, "")
+
+    def _folder(self, place: int, location: Location) -> Iterator[Slice]:
+        uri = self._sources[place].rstrip("/") + "/"
+        encoded = uri.startswith(("http://", "https://"))
+        prefix = self._prefixes[place] and self._prefixes[place] + "/"
+        folder = location.path.rstrip("/")
+        begin = len(folder) + 1 if folder else 0
+        matches, after, ordinal = self._matches, self._after, self._ordinal
+        ahead = ThreadPoolExecutor(1, thread_name_prefix="list")
+        try:
+            pages = location.store.list(f"{folder}/" if folder else "")
+            coming = ahead.submit(next, pages, None)
+            while (page := coming.result()) is not None:
+                coming = ahead.submit(next, pages, None)
+                for path, size, etag in page:
+                    below = path[begin:]
+                    if path <= after or not below:
+                        continue
+                    if below.endswith(_LEFT_OUT) and below.rpartition("/")[2] in LEFT_OUT:
+                        continue
+                    if matches is not None and not matches(below):
+                        continue
+                    self._after = path
+                    yield Slice(
+                        next(ordinal),
+                        uri + (quote(below) if encoded else below),
+                        prefix + below,
+                        size,
+                        etag,
+                    )
+        finally:
+            ahead.shutdown(wait=False, cancel_futures=True)
+
+
+def _look(locations: Locations, uri: str) -> Found | None:
+    location = locations.at(uri)
+    return location.store.find(location.path)
 
 
 def list_items(
-    source: JobInput, left_out: Callable[[str], None] = lambda _: None
+    source: JobInput,
+    left_out: Callable[[str], None] = lambda _: None,
+    locations: Callable[[], Locations] | None = None,
 ) -> Iterator[Slice]:
-    """Yield every item of an input in listing order, each with size and etag.
-
-    A folder is listed recursively; hidden files are items like any other, except `.amlignore` and
-    `.DS_Store`. Symbolic links are followed, but never into a folder that is being listed already.
-    A link that leads nowhere is an item of no size, which fails when it is read. What is neither a
-    file nor a folder (a pipe, a socket, a device) is not an item; `left_out` gets its path.
-
-    Args:
-        source: the file or folder.
-        left_out: called with the path below the input of each entry that is not an item.
-
-    Raises:
-        Invalid: the input does not exist (`input_not_found`) or cannot be listed
-            (`input_unreadable`); the message names the path.
-    """
-    root = path_of(source.sources[0])
-    try:
-        state = root.stat()
-        if stat.S_ISDIR(state.st_mode):
-            names = _walk(os.fsencode(root), b"", ())
-        else:
-            names = iter([(b"", state)])
-        ordinal = -1
-        for name, found in names:
-            if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
-                left_out(os.fsdecode(name))
-                continue
-            ordinal += 1
-            path = os.path.join(os.fsencode(root), name) if name else os.fsencode(root)
-            shown = name or os.path.basename(path)
-            yield Slice(
-                item=ordinal,
-                uri=os.fsdecode(path),
-                name=os.fsdecode(shown),
-                size=found.st_size if stat.S_ISREG(found.st_mode) else 0,
-                etag=etag_of(found),
-            )
-    except OSError as error:
-        raise _unlisted(error, root) from error
+    """Yield every item of an input; see `Listing`, which can go on after trouble."""
+    listing = Listing(source, locations or _nowhere, left_out)
+    while taken := listing.take(1):
+        yield from taken
 
 
-def _unlisted(error: OSError, root: Path) -> Invalid:
-    path = os.fsdecode(error.filename or b"")
-    if not isinstance(error, FileNotFoundError):
-        return Invalid(f"cannot list {path}: {error.strerror}", code="input_unreadable")
-    if path == str(root):
-        return Invalid(
-            f"{path} does not exist; give a file or folder that this machine can read",
-            code="input_not_found",
-        )
-    if os.path.islink(path):
-        return Invalid(
-            f"{path} is a link to something that does not exist; remove it or put it right",
-            code="input_unreadable",
-        )
-    return Invalid(
-        f"{path} went away while the input was being listed; invoke again when it is complete",
-        code="input_changed",
-    )
-
-
-_LEFT_OUT = frozenset({b".amlignore", b".DS_Store"})
-
-
-def _walk(
-    root: bytes, below: bytes, above: tuple[tuple[int, int], ...]
-) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Yield (path below root, stat) of every entry, in byte order of the whole path.
-
-    The stat is that of the link itself where a link leads nowhere.
-    """
-    folder = os.path.join(root, below) if below else root
-    entries: list[bytes] = []
-    try:
-        state = os.stat(folder)
-        identity = (state.st_dev, state.st_ino)
-        if identity in above:
-            return
-        with os.scandir(folder) as found:
-            for entry in found:
-                if entry.name not in _LEFT_OUT:
-                    # A folder sorts as its name with the separator, so that paths are in order.
-                    entries.append(entry.name + b"/" if _is_folder(entry) else entry.name)  # noqa: PERF401
-    except FileNotFoundError:
-        if not below:
-            raise
-        return  # deleted since its parent was read
-    entries.sort()
-    for name in entries:
-        if name.endswith(b"/"):
-            yield from _walk(root, below + name, (*above, identity))
-            continue
-        state = _stat(os.path.join(folder, name))
-        if state is not None:
-            yield below + name, state
-
-
-def _stat(path: bytes) -> os.stat_result | None:
-    """Look where an entry leads, else at the entry itself; None: it has just been deleted."""
-    with contextlib.suppress(OSError):
-        return os.stat(path)
-    with contextlib.suppress(FileNotFoundError):
-        return os.lstat(path)
-    return None
-
-
-def _is_folder(entry: os.DirEntry[bytes]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself
-        return False
+def _nowhere() -> Locations:
+    raise Invalid("only data on this machine can be listed here", code="uri_invalid")

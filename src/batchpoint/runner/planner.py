@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from itertools import count, islice
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import count
 
 from batchpoint.core.messages import PlanGrew, PlanSealed
 from batchpoint.core.planning import Cutter, Segment
 from batchpoint.domain import limits
+from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.job import JobSpec
 from batchpoint.domain.minibatch import Slice
 from batchpoint.engines.interface import Engine
 from batchpoint.formats import manifest
 from batchpoint.formats.layout import JobFolder
-from batchpoint.runner.listing import list_items
+from batchpoint.runner.listing import Listing, Locations
 from batchpoint.runner.plan_book import PlanBook
+from batchpoint.storage.locate import is_local
 
 _ITEMS_PER_STEP = 4_000
+# Workers that are counted in for each that there is when items are fetched first: mini-batches are
+# smaller then, so that less has to be there before the first one begins.
+_WORKERS_WHEN_FETCHING = 4
 _RETRY_SECONDS_MAX = 5.0
 _SPLITTABLE_TEXT = (".csv", ".jsonl", ".ndjson")
 _SPLITTABLE_TABLES = (".parquet", ".parq", ".pqt")
@@ -33,13 +38,19 @@ class Planner:
     """
 
     def __init__(
-        self, spec: JobSpec, folder: JobFolder, engine: Engine, log: Callable[[str], None]
+        self,
+        spec: JobSpec,
+        folder: JobFolder,
+        engine: Engine,
+        log: Callable[[str], None],
+        access: StorageAccess | None = None,
     ) -> None:
-        """Nothing is listed before `grow` is iterated."""
+        """Nothing is listed before `grow` is iterated; `access` opens remote inputs."""
         self._spec = spec
         self._folder = folder
         self._engine = engine
         self._log = log
+        self._access = access or StorageAccess()
         self._inputs = hashlib.sha256()
         self._last_item = -1
         self._last_hashed = -1
@@ -95,10 +106,7 @@ class Planner:
             except Unavailable as error:
                 if error.code != "storage_full":
                     raise
-                if not attempt:
-                    self._log(f"cannot write the plan now, trying again: {error.message}")
-                self.trouble = f"storage: {error.message}"
-                await asyncio.sleep(min(_RETRY_SECONDS_MAX, 0.25 * (1 + attempt)))
+                await self._wait(attempt, "write the plan", error)
             else:
                 return
 
@@ -106,10 +114,12 @@ class Planner:
         settings = self._spec.settings
         workers = settings.instance_count * settings.max_concurrency_per_instance
         coalesce = settings.coalesce_files and self._spec.code is None
-        cutter = Cutter(settings.mini_batch_size, coalesce=coalesce, workers=workers)
+        remote = not all(is_local(uri) for uri in self._spec.input.sources)
+        shares = workers * _WORKERS_WHEN_FETCHING if remote else workers
+        cutter = Cutter(settings.mini_batch_size, coalesce=coalesce, workers=shares)
         left_out: list[str] = []
-        items = list_items(self._spec.input, left_out.append)
-        while step := await asyncio.to_thread(_take, items):
+        listing = Listing(self._spec.input, self._locations, left_out.append)
+        while step := await self._list(listing):
             self.items_listed += len(step)
             for item in step:
                 for piece in await self._pieces(item, workers):
@@ -122,6 +132,29 @@ class Planner:
                 f"{len(left_out)} entries of the input are neither files nor folders and were "
                 f"left out, the first one is {left_out[0]!r}"
             )
+
+    def _locations(self) -> Locations:
+        from batchpoint.storage.object_locations import ObjectLocations  # noqa: PLC0415 - slow
+
+        return ObjectLocations(self._access)
+
+    async def _list(self, listing: Listing) -> list[Slice]:
+        """Take the next items in a thread, waiting for a store as long as it takes."""
+        for attempt in count():
+            try:
+                step = await asyncio.to_thread(listing.take, _ITEMS_PER_STEP)
+            except Unavailable as error:
+                await self._wait(attempt, "list the input", error)
+            else:
+                self.trouble = ""
+                return step
+        raise AssertionError  # never reached: the loop has no end of its own
+
+    async def _wait(self, attempt: int, what: str, error: Unavailable) -> None:
+        if not attempt:
+            self._log(f"cannot {what} now, trying again: {error.message}")
+        self.trouble = f"storage: {error.message}"
+        await asyncio.sleep(min(_RETRY_SECONDS_MAX, 0.25 * (1 + attempt)))
 
     async def _pieces(self, item: Slice, workers: int) -> list[Slice]:
         """Cut a big item where its format and the settings allow it."""
@@ -137,7 +170,12 @@ class Planner:
         joined = self._spec.code is None and self._spec.settings.coalesce_files
         most = limits.COALESCE_BYTES_MAX // (4 if joined else 1)
         target = min(max(item.size // (workers * 8), limits.COALESCE_BYTES_MIN), most)
-        return await self._engine.index(item, target)
+        try:
+            return await self._engine.index(item, target)
+        except Invalid:
+            if is_local(item.uri):
+                raise
+            return [item]  # gone or changed by now: it fails as an item when it is fetched
 
     def _write(self, segment: Segment) -> None:
         path = self._folder.segment(self.book.segments)
@@ -168,7 +206,3 @@ class Planner:
             begun += item != self._last_item
             self._last_item = item
         return PlanGrew(first, self.book.grow(first, cuts, len(items), begun))
-
-
-def _take(items: Iterator[Slice]) -> list[Slice]:
-    return list(islice(items, _ITEMS_PER_STEP))

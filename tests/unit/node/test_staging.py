@@ -9,7 +9,8 @@ from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.minibatch import MiniBatch, Slice, Task
 from batchpoint.formats.layout import JobFolder
 from batchpoint.formats.manifest import write_segment
-from batchpoint.node.staging import Staging, Ticket, local_path
+from batchpoint.node.staging import Staging
+from batchpoint.node.ticket import Ticket
 
 
 def slices(count: int) -> list[Slice]:
@@ -26,25 +27,6 @@ def staging(tmp_path: Path, *, script: bool) -> Staging:
 def ticket(*parts: Slice, task: Task | None = None) -> Ticket:
     given = Assignment(task or Task(0, 0, len(parts)), 1, 60.0)
     return Ticket(7, MiniBatch(0, 0, 0, len(parts)), given, list(parts))
-
-
-@pytest.mark.parametrize(
-    ("uri", "path"),
-    [
-        ("/a/b c%20#?", "/a/b c%20#?"),
-        ("file:///a/b", "/a/b"),
-        ("file:///a/b%20c%25", "/a/b c%"),
-        ("file:///a/b?c#d", "/a/b?c#d"),
-        ("file://localhost/a%41", "/aA"),
-    ],
-)
-def test_local_paths(uri: str, path: str) -> None:
-    assert local_path(uri) == path
-
-
-def test_inputs_that_are_elsewhere_are_refused() -> None:
-    with pytest.raises(Invalid, match="s3://bucket/key is not on this machine"):
-        local_path("s3://bucket/key")
 
 
 def test_a_task_covers_the_slices_of_its_mini_batch(tmp_path: Path) -> None:
