@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
 from batchpoint.control.job_files import JobFiles, read_from
+from batchpoint.control.remote_results import RemoteFile
 from batchpoint.control.results_head import head
 from batchpoint.domain import limits
 from batchpoint.domain.errors import NotFound
@@ -25,7 +29,8 @@ _LINES = "application/x-ndjson"
 def job_file_routes(services: Services) -> APIRouter:
     """Make the routes for logs, results and failed items under /jobs/{job}."""
     router = APIRouter(prefix="/jobs", tags=["jobs"])
-    ledger, files = services.ledger, JobFiles(services.home)
+    ledger = services.ledger
+    files = JobFiles(services.home, services.datastores.access_for)
 
     @router.get(
         "/{job}/failed-items",
@@ -73,7 +78,8 @@ def job_file_routes(services: Services) -> APIRouter:
 
 
 def _result_routes(router: APIRouter, services: Services) -> None:
-    ledger, files = services.ledger, JobFiles(services.home)
+    ledger = services.ledger
+    files = JobFiles(services.home, services.datastores.access_for)
 
     @router.get("/{job}/outputs/score", summary="List results", responses=problems(404, 409))
     def list_results(
@@ -93,10 +99,12 @@ def _result_routes(router: APIRouter, services: Services) -> None:
             206: {"description": "The range that was asked for.", "content": {_BYTES: {}}},
         },
     )
-    def get_result(job: str, path: str) -> FileResponse:
+    def get_result(job: str, path: str, request: Request) -> Response:
         """Download one file of the output, whole or a range of it."""
         found = files.result(ledger.get_job(job), path)
-        return FileResponse(found, media_type=_BYTES, filename=found.name)
+        if isinstance(found, Path):
+            return FileResponse(found, media_type=_BYTES, filename=found.name)
+        return _remote(found, request)
 
     @router.get("/{job}/head", summary="Show the first predictions", responses=problems(404, 409))
     def get_head(
@@ -117,8 +125,14 @@ def _result_routes(router: APIRouter, services: Services) -> None:
 class _ClosingStream(StreamingResponse):
     """Closes the file behind it when the response ends, also when the caller hangs up."""
 
-    def __init__(self, chunks: Iterator[bytes], media_type: str) -> None:
-        super().__init__(chunks, media_type=media_type)
+    def __init__(
+        self,
+        chunks: Iterator[bytes],
+        media_type: str,
+        status: int,
+        headers: dict[str, str] | None,
+    ) -> None:
+        super().__init__(chunks, status, headers, media_type)
         self._chunks = chunks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,5 +144,48 @@ class _ClosingStream(StreamingResponse):
                 close()
 
 
-def _stream(chunks: Iterator[bytes], media_type: str) -> StreamingResponse:
-    return _ClosingStream(chunks, media_type)
+def _stream(
+    chunks: Iterator[bytes],
+    media_type: str,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+) -> StreamingResponse:
+    return _ClosingStream(chunks, media_type, status, headers)
+
+
+def _remote(file: RemoteFile, request: Request) -> StreamingResponse:
+    """Pass a file in an object store on, whole or the one range that was asked for."""
+    size, etag = file.found.size, file.found.etag.strip('"')
+    headers = {
+        "accept-ranges": "bytes",
+        "content-disposition": f"attachment; filename*=utf-8''{quote(file.name, safe='')}",
+        **({"etag": f'"{etag}"'} if etag else {}),
+    }
+    unchanged = request.headers.get("if-range", f'"{etag}"') == f'"{etag}"'
+    asked = _range(request.headers.get("range", ""), size) if unchanged else None
+    start, stop = asked or (0, size)
+    if start >= stop and asked is not None:
+        raise HTTPException(
+            416,
+            f"the range lies outside the {size} bytes of {file.name}",
+            {"content-range": f"bytes */{size}"},
+        )
+    headers["content-length"] = str(stop - start)
+    if asked is None:
+        return _stream(file.chunks(), _BYTES, 200, headers)
+    headers["content-range"] = f"bytes {start}-{stop - 1}/{size}"
+    return _stream(file.chunks(start, stop), _BYTES, 206, headers)
+
+
+def _range(header: str, size: int) -> tuple[int, int] | None:
+    """Read a Range header with one range as (start, stop); None: answer with the whole file."""
+    found = re.fullmatch(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", header)
+    if found is None or found[1] == found[2] == "":
+        return None
+    if not found[1]:
+        return max(0, size - int(found[2])), size if int(found[2]) else 0
+    start = int(found[1])
+    stop = min(size, int(found[2]) + 1) if found[2] else size
+    if found[2] and int(found[2]) < start:
+        return None
+    return start, stop

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
+from batchpoint.control.remote_results import RemoteFile, RemoteResults
 from batchpoint.domain import limits
+from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import BatchpointError, Conflict, NotFound
 from batchpoint.domain.job import TERMINAL_STATES, Job, JobState
 from batchpoint.domain.results import StoredFile
 from batchpoint.formats.durable import storage_error
 from batchpoint.formats.layout import FAILED_ITEMS, job_folder
-from batchpoint.storage.locate import path_of
+from batchpoint.storage.locate import local_path_of
 
 _CHUNK_BYTES = 256 * 1024
 
 
-class JobFiles:
-    """Reads the files of jobs whose folders lie below `home`."""
+AccessFor = Callable[[Iterable[str]], StorageAccess]
+"""Gives what opens some URIs; see `Datastores.access_for`."""
 
-    def __init__(self, home: Path) -> None:
+
+class JobFiles:
+    """Reads the files of jobs: logs below `home`, results wherever the job has put them."""
+
+    def __init__(self, home: Path, access_for: AccessFor) -> None:
         """Nothing is read yet."""
         self._home = home
+        self._access_for = access_for
 
     def list_logs(self, job: Job, limit: int, after: str | None) -> list[StoredFile]:
         """List a job's logs by path; none while it has not begun."""
@@ -37,16 +44,26 @@ class JobFiles:
     def list_results(self, job: Job, limit: int, after: str | None) -> list[StoredFile]:
         """List the files of a completed job's output by path.
 
-        Raises: Conflict (`job_not_finished`); NotFound (`output_not_found`).
+        Raises: Conflict (`job_not_finished`); NotFound (`output_not_found`,
+        `datastore_not_found`); Unavailable (`storage_unavailable`); Invalid (`storage_denied`).
         """
-        return _listed(self.results(job), limit, after)
+        results = self.results(job)
+        if isinstance(results, Path):
+            return _listed(results, limit, after)
+        return results.files(limit, after)
 
-    def result(self, job: Job, path: str) -> Path:
-        """Return the path of one result file. Raises: as `list_results`."""
-        return _inside(self.results(job), path, f"the output of job {job.name!r} has no file")
+    def result(self, job: Job, path: str) -> Path | RemoteFile:
+        """Find one result file. Raises: as `list_results`."""
+        results = self.results(job)
+        if isinstance(results, Path):
+            return _inside(results, path, f"the output of job {job.name!r} has no file")
+        return results.file(path)
 
-    def results(self, job: Job) -> Path:
-        """Return the folder of a completed job's output. Raises: as `list_results`."""
+    def results(self, job: Job) -> Path | RemoteResults:
+        """Return a completed job's output: a folder here, or what lies in a store.
+
+        Raises: as `list_results`.
+        """
         state = job.status.state
         if state not in TERMINAL_STATES:
             raise Conflict(
@@ -54,13 +71,20 @@ class JobFiles:
                 "it to end",
                 code="job_not_finished",
             )
-        folder = path_of(job.status.output_uri or job.spec.output.uri)
         if state is not JobState.COMPLETED:
             raise NotFound(
                 f"job {job.name!r} ended {state} and left no output; `batchpoint job show` tells "
                 "why",
                 code="output_not_found",
             )
+        uri = job.status.output_uri or job.spec.output.uri
+        access = self._access_for([uri])
+        folder = local_path_of(uri, access)
+        if folder is None:
+            # Only results in object stores pay for their client.
+            from batchpoint.storage.object_locations import ObjectLocations  # noqa: PLC0415
+
+            return RemoteResults(job, uri, ObjectLocations(access).at(uri))
         if not folder.is_dir():
             raise NotFound(
                 f"the output of job {job.name!r} is no longer at {folder}; it was moved or deleted",
@@ -73,7 +97,10 @@ class JobFiles:
 
         Raises: as `list_results`.
         """
-        path = self.results(job) / FAILED_ITEMS
+        results = self.results(job)
+        if isinstance(results, RemoteResults):
+            return results.file(FAILED_ITEMS).chunks()
+        path = results / FAILED_ITEMS
         return read_from(path, 0) if path.is_file() else iter(())
 
 
