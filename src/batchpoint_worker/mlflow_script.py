@@ -70,7 +70,8 @@ class MlflowScorer:
         """Score the items of a task, or some rows of a lone one."""
         assert self._model is not None
         assert self._images is not None
-        items: List[Dict[str, Any]] = task["items"]
+        items: Sequence[Dict[str, Any]] = task["items"]
+        items = tabular.without_header(items, self._model.file)
         reading = tabular.read(items, self._model.file)
         batches, bad = reading.batches, reading.bad
         slice_rows = -1

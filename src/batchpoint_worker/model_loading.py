@@ -15,7 +15,7 @@ import pickle
 import sys
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
-from batchpoint_worker import mlmodel
+from batchpoint_worker import mlmodel, tensor_rows
 from batchpoint_worker.failures import plain_error
 from batchpoint_worker.mlmodel import ModelFile
 from batchpoint_worker.scorer import TaskFailed
@@ -44,6 +44,7 @@ class LoadedModel:
             self.heavy_because = "it was given parameters"
         self._heavy: Optional[Predict] = None
         self._light: Optional[Predict] = None
+        self._tensor = tensor_rows.tensor_of_numbers(file)
         if file.code_path:
             sys.path.insert(0, file.code_path)
         if not self.heavy_because:
@@ -86,8 +87,11 @@ class LoadedModel:
     def predict(self, frame: Any) -> Any:
         """Return what `mlflow.pyfunc.load_model(folder).predict(frame)` returns.
 
-        Raises whatever the model raises, and mlflow's exception when the frame does not fit.
+        Rows for a signature of one tensor are brought to its shape first. Raises whatever the model
+        raises, and mlflow's exception when the frame does not fit.
         """
+        if self._tensor is not None and hasattr(frame, "to_numpy"):
+            frame = tensor_rows.given(frame, self._tensor)
         if self._light is None:
             return self._load_heavy()(frame)
         if self.file.columns is None:

@@ -14,6 +14,7 @@ from batchpoint_worker import (
     image_reading,
     jsonl_reading,
     parquet_reading,
+    tensor_rows,
 )
 from batchpoint_worker.csv_dates import with_dates
 from batchpoint_worker.csv_reading import Dtype
@@ -68,6 +69,7 @@ def read(items: Sequence[Dict[str, Any]], model: ModelFile) -> Reading:
     texts: Dict[str, List[Text]] = {CSV: [], JSONL: []}
     groups: List[Groups] = []
     bad: List[Bad] = []
+    tensor = tensor_rows.tensor_of_numbers(model)
     for place, item in enumerate(items):
         kind, zipped = format_of(item["name"])
         if kind == PARQUET:
@@ -85,7 +87,10 @@ def read(items: Sequence[Dict[str, Any]], model: ModelFile) -> Reading:
             continue  # see image_scoring.py
         elif kind:
             try:
-                texts[kind].append(_text_of(place, item, kind, zipped=zipped))
+                text = _text_of(place, item, kind, zipped=zipped)
+                if kind == CSV and tensor is not None:
+                    text = _with_header(text, whole=item.get("unit") != "bytes")
+                texts[kind].append(text)
             except (OSError, EOFError, zlib.error) as problem:
                 bad.append(unreadable(place, _reason(item["name"], problem, zipped=zipped)))
         else:
@@ -115,6 +120,47 @@ def _no_format(name: str, model: ModelFile) -> str:
         readable += ", or an image (%s)" % image_reading.READABLE
     sentence = "%s is in no format that can be scored without code; expected %s, or deploy a "
     return (sentence + "scoring script") % (name, readable)
+
+
+def without_header(items: Sequence[Dict[str, Any]], model: ModelFile) -> Sequence[Dict[str, Any]]:
+    """Return the items of a task, slices of CSV files without a header counted right.
+
+    Whoever cut them took the first line for a header. If it is data, the first slice begins with
+    it, and the rows of the others are one further than they say.
+    """
+    if tensor_rows.tensor_of_numbers(model) is None:
+        return items
+    return [_counted(item) if item.get("unit") == "bytes" else item for item in items]
+
+
+def _counted(item: Dict[str, Any]) -> Dict[str, Any]:
+    if format_of(item["name"])[0] != CSV:
+        return item
+    try:
+        with open(item["path"], "rb") as file:
+            line = file.readline(HEADER_BYTES_MAX)
+    except OSError:
+        return item  # reading it will say so
+    if not tensor_rows.is_data(_without_mark(line)):
+        return item
+    row = item.get("row") or 0
+    first = row == 0 and item["start"] == len(line)
+    return {**item, "start": 0} if first else {**item, "row": row + 1}
+
+
+def _without_mark(data: bytes) -> bytes:
+    return data[len(csv_reading.BOM) :] if data.startswith(csv_reading.BOM) else data
+
+
+def _with_header(text: Text, *, whole: bool) -> Text:
+    """Return a CSV text with a header of numbers, if its first line is data.
+
+    A slice of a file (not `whole`) has that line in its body where it belongs.
+    """
+    if not tensor_rows.is_data(text.header):
+        return text
+    body = text.header + text.body if whole else _without_mark(text.body)
+    return text._replace(header=tensor_rows.header_for(text.header), body=body)
 
 
 def _text_of(place: int, item: Dict[str, Any], kind: str, *, zipped: bool) -> Text:

@@ -110,6 +110,94 @@ def test_a_lone_tensor_takes_all_columns_as_its_type(tmp_path, status):
     assert [(f.name, f.row) for f in result.failures] == [("a.csv", 1)]
 
 
+class Shapes:
+    def predict(self, rows):
+        ((name, array),) = rows.items() if isinstance(rows, dict) else (("", rows),)
+        told = f"{name}{array.dtype}{array.shape[1:]}"
+        return [f"{told} {row.ravel().tolist()}" for row in np.asarray(array)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "name", "told"),
+    [
+        ((-1, 4), "", "float32(4,)"),
+        ((-1, 2, 2), "", "float32(2, 2)"),
+        ((-1, 2, 2, 1), "", "float32(2, 2, 1)"),
+        ((-1, 2, -1), "", "float32(2, 2)"),
+        ((-1, 2, 2), "pixels", "pixelsfloat32(2, 2)"),
+    ],
+)
+def test_the_columns_of_a_row_are_reshaped_as_the_tensor_is(shape, name, told, tmp_path, status):
+    from mlflow.types import TensorSpec
+
+    asked = signature(TensorSpec(np.dtype("float32"), shape, name or None))
+    model = save(Shapes(), tmp_path / "model", asked)
+    wide = io.BytesIO()
+    pd.DataFrame([[1.0, 2.0, 3.0, 4.5]], columns=list("abcd")).to_parquet(wide)
+    text = "a,b,c,d\n1,2,3,4.5\n5,6,7,8\n"
+    lines, result = scored(model, status, a_csv=text, b_parquet=wide.getvalue())
+    assert lines == [
+        ["a.csv", "0", f"{told} [1.0, 2.0, 3.0, 4.5]"],
+        ["a.csv", "1", f"{told} [5.0, 6.0, 7.0, 8.0]"],
+        ["b.parquet", "0", f"{told} [1.0, 2.0, 3.0, 4.5]"],
+    ]
+    assert result.failures == []
+    loaded = mlflow.pyfunc.load_model(str(model))
+    rows = np.array([[1, 2, 3, 4.5], [5, 6, 7, 8]], dtype="float32")
+    rows = rows.reshape(2, *((2, 2) if -1 in shape[1:] else shape[1:]))
+    wanted = loaded.predict({name: rows} if name else rows)
+    assert [line[2] for line in lines[:2]] == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("1,2\n3,4\n", ["3.0", "7.0"]),
+        ("\ufeff1, 2\r\n3,4\r\n", ["3.0", "7.0"]),
+        ("1,2", ["3.0"]),
+        ("p,q\n1,2\n3,4\n", ["3.0", "7.0"]),
+        ("0,1\n1,2\n3,4\n", ["3.0", "7.0"]),
+        ("1,0\n1,2\n", ["1.0", "3.0"]),
+        ("1e1,-2\n", ["8.0"]),
+    ],
+)
+def test_tables_of_a_tensor_need_no_header(text, rows, tmp_path, status):
+    from mlflow.types import TensorSpec
+
+    model = save(Sums(), tmp_path / "model", signature(TensorSpec(np.dtype("float64"), (-1, 2))))
+    lines, _ = scored(model, status, a_csv=text, b_csv="7,7\n", c_csv=text)
+    one = [[str(n), row] for n, row in enumerate(rows)]
+    assert [line[1:] for line in lines] == [*one, ["0", "14.0"], *one]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_slices_of_a_table_without_a_header_count_its_first_line(mark, tmp_path, status):
+    """Slices are cut without knowing the model: the first line is left out as a header."""
+    from mlflow.types import TensorSpec
+
+    model = save(Sums(), tmp_path / "model", signature(TensorSpec(np.dtype("float64"), (-1, 2))))
+    path = tmp_path / "big.csv"
+    lines = [f"{mark}0,10\n", "1,10\n", "2,10\n", "3,x\n", "4,10\n"]
+    path.write_text("".join(lines), encoding="utf-8", newline="")
+    begins = np.cumsum([0, *(len(line.encode()) for line in lines)]).tolist()
+    request = Request.from_header({"mode": "mlflow", "model_path": str(model), "render": "csv"})
+    scorer = MlflowScorer()
+    scorer.load(request)
+    of = {"path": str(path), "name": "big.csv", "item": 0, "unit": "bytes"}
+    first = {**of, "start": begins[1], "stop": begins[2], "row": 0}
+    second = {**of, "start": begins[2], "stop": begins[5], "row": 1}
+    result = scorer.score({"id": 1, "items": [first]}, request, status)
+    assert result.data == b"big.csv,0,10.0\nbig.csv,1,11.0\n"
+    assert result.slice_rows == 2
+    result = scorer.score({"id": 2, "items": [second]}, request, status)
+    assert result.data == b"big.csv,2,12.0\nbig.csv,4,14.0\n"
+    assert [f.row for f in result.failures] == [3]
+    result = scorer.score({"id": 3, "items": [second], "rows": [2, 3]}, request, status)
+    assert (result.data, result.slice_rows) == (b"big.csv,4,14.0\n", 3)
+    result = scorer.score({"id": 4, "items": [first, second]}, request, status)
+    assert [row.split(",")[1] for row in result.data.decode().split()] == ["0", "1", "2", "4"]
+
+
 def test_columns_without_names_go_by_position(tmp_path, status):
     from mlflow.types import ColSpec
 
