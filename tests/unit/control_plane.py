@@ -12,6 +12,7 @@ from batchpoint.api.services import Services
 from batchpoint.clock import SystemClock
 from batchpoint.control.assets import Assets
 from batchpoint.control.invocation import Invocations
+from batchpoint.control.output_checks import OutputChecks
 from batchpoint.control.registry import Registry
 from batchpoint.domain.asset import Environment
 from batchpoint.domain.job import ResolvedEnvironment
@@ -76,7 +77,12 @@ def control_plane(home: Path, *, embedded: bool = True) -> ControlPlane:
     registry = Registry(ledger, assets, environments, clock)
     wakes: list[str] = []
     invocations = Invocations(
-        ledger, registry, assets.references, clock, home, lambda: wakes.append("woken")
+        ledger,
+        registry,
+        assets.references,
+        OutputChecks(datastores, home, None),
+        clock,
+        lambda: wakes.append("woken"),
     )
     services = Services(
         ledger=ledger,
