@@ -13,3 +13,11 @@ def plane(tmp_path: Path) -> Iterator[ControlPlane]:
     made = control_plane(tmp_path / "home")
     yield made
     made.ledger.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ControlPlane]:
+    """A control plane whose callers are elsewhere: it takes no paths of theirs."""
+    made = control_plane(tmp_path / "server", embedded=False)
+    yield made
+    made.ledger.close()

@@ -14,6 +14,7 @@ from batchpoint.control.model_parameters import DEPLOYMENT_WHERE, fitted
 from batchpoint.control.scoring_script import check_scoring_script
 from batchpoint.control.scoring_settings import with_defaults
 from batchpoint.domain import limits
+from batchpoint.domain.asset import Model
 from batchpoint.domain.compute import Compute
 from batchpoint.domain.endpoint import (
     BatchDeployment,
@@ -129,18 +130,21 @@ class Registry:
         log: Callable[[str], None],
         *,
         set_default: bool = False,
+        kept: Deployed | None = None,
     ) -> tuple[BatchDeployment, bool]:
         """Create or update a deployment; return it and whether it is new.
 
         All that can be wrong with model, script, environment and settings is found here. Jobs that
-        run keep what they were resolved to. Raises: Invalid, NotFound, Conflict; see `docs/errors`.
+        run keep what they were resolved to. References that are those of `kept` stay resolved as
+        they were, whatever became of the assets. Raises: Invalid, NotFound, Conflict; see
+        `docs/errors`.
         """
         self.get_endpoint(deployment.endpoint_name)
         deployment = with_defaults(deployment)
         compute = self.get_compute(named_reference(deployment.compute, "compute"))
         check_instances(deployment.resources.instance_count or 1, compute)
-        code_configuration, code = self._code(deployment.code_configuration)
-        model_reference, model = self._assets.resolve_model(deployment.model)
+        code_configuration, code = self._code(deployment.code_configuration, kept)
+        model_reference, model = self._model(deployment.model, kept)
         if code is None and model.type != "mlflow_model":
             raise Invalid(
                 "is needed: a model of type custom_model is scored by your own script; give code "
@@ -150,10 +154,16 @@ class Registry:
             )
         if code is None:
             fitted(deployment.settings.parameters, Path(model.path), DEPLOYMENT_WHERE)
-        environment_reference, environment = self._assets.resolve_environment(
-            deployment.environment
-        )
-        resolved = self._environments.resolve(Path(model.path), environment, log)
+        if kept is not None and (deployment.environment, model) == (
+            kept.deployment.environment,
+            kept.resolution.model,
+        ):
+            environment_reference, resolved = deployment.environment, kept.resolution.environment
+        else:
+            environment_reference, environment = self._assets.resolve_environment(
+                deployment.environment
+            )
+            resolved = self._environments.resolve(Path(model.path), environment, log)
         deployment = deployment.model_copy(
             update={
                 "model": model_reference,
@@ -172,15 +182,17 @@ class Registry:
     ) -> BatchDeployment:
         """Change fields of a deployment by a JSON merge patch; checked as when it is created.
 
+        What the patch does not name stays as it was resolved, also when the asset is gone.
         Raises: as `put_deployment`.
         """
-        stored = self.get_deployment(endpoint, name)
+        kept = self.deployed(endpoint, name)
+        stored = kept.deployment
         settings = patch.get("settings")
         if isinstance(settings, dict) and "instance_count" in settings:
             # Stored under resources, whichever of its two names it was given by.
             count = stored.resources.model_copy(update={"instance_count": None})
             stored = stored.model_copy(update={"resources": count})
-        return self.put_deployment(patched(stored, patch), log)[0]
+        return self.put_deployment(patched(stored, patch), log, kept=kept)[0]
 
     def get_deployment(self, endpoint: str, name: str) -> BatchDeployment:
         """Return a deployment.
@@ -316,13 +328,20 @@ class Registry:
     # --- shared ----------------------------------------------------------------------------
 
     def _code(
-        self, given: CodeConfiguration | None
+        self, given: CodeConfiguration | None, kept: Deployed | None
     ) -> tuple[CodeConfiguration | None, ResolvedCode | None]:
+        if kept is not None and given == kept.deployment.code_configuration:
+            return given, kept.resolution.code
         if given is None:
             return None, None
         reference, code = self._assets.resolve_code(given.code, given.scoring_script)
         check_scoring_script(code)
         return given.model_copy(update={"code": reference}), code
+
+    def _model(self, given: str | Model, kept: Deployed | None) -> tuple[str, ResolvedModel]:
+        if kept is not None and isinstance(given, str) and given == kept.deployment.model:
+            return given, kept.resolution.model
+        return self._assets.resolve_model(given)
 
     def _save_deployment(
         self, deployment: BatchDeployment, resolution: Resolution, *, set_default: bool
