@@ -14,7 +14,7 @@ _UNKNOWN = "(no route)"
 class RequestMetrics:
     """ASGI middleware that measures how long requests take.
 
-    A route is told by its pattern (`/jobs/{name}`), so that names make no series of their own.
+    A route is told by its pattern (`/jobs/{job}`), so that names make no series of their own.
     """
 
     def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:

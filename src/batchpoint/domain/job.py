@@ -141,6 +141,8 @@ class JobSpec(Noun):
     output: JobOutput
     # Fit to be shown: the URL itself lies sealed in the ledger.
     webhook_url: str | None = None
+    # The trace that the invocation was part of (W3C Trace Context), for the job's own spans.
+    traceparent: str | None = None
     experiment_name: str | None = None
     tags: TextMap = Field(default_factory=dict)
     description: str | None = None

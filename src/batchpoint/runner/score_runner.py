@@ -41,7 +41,8 @@ class RunnerParts:
     """What a runner works with; put together by `batchpoint.wiring`.
 
     `prepare` makes sure that the job's environment can be used, blocking; it returns sentences for
-    the job's log and raises Invalid when it cannot. `access` opens the data the job reads.
+    the job's log and raises Invalid when it cannot. `saw` is told every status, the last one once
+    it is committed. `access` opens the data the job reads.
     """
 
     ledger: Ledger
@@ -49,6 +50,7 @@ class RunnerParts:
     clock: Clock
     folder: JobFolder
     prepare: Callable[[], list[str]]
+    saw: Callable[[JobStatus], None] = lambda _: None
     access: StorageAccess = field(default_factory=StorageAccess, repr=False)
 
 
@@ -67,7 +69,7 @@ class ScoreRunner:
         self._prepare = parts.prepare
         self._access = parts.access
         self._log = JobLog(parts.folder.job_log, parts.clock)
-        self._standing = Standing(job.spec, job.status)
+        self._standing = Standing(job.spec, job.status, parts.saw)
         self._records: list[m.Record] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._finish: m.Finish | None = None
@@ -432,6 +434,7 @@ class ScoreRunner:
                     await asyncio.to_thread(
                         self._ledger.finish, self._job.name, self._epoch, status
                     )
+                self._standing.status = status
                 return state
             except BatchpointError as trouble:
                 if not trouble.retryable or trouble.code == "lease_lost":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from batchpoint.core.accounting import Tally
@@ -24,14 +25,30 @@ class Standing:
     `trouble` is why the job cannot go on now ("storage: ..."), shown as a warning while it lasts.
     """
 
-    def __init__(self, spec: JobSpec, status: JobStatus) -> None:
-        """Go on from the status that an earlier runner, or the invoke, has left."""
+    def __init__(
+        self, spec: JobSpec, status: JobStatus, saw: Callable[[JobStatus], None] = lambda _: None
+    ) -> None:
+        """Go on from the status that an earlier runner, or the invoke, has left.
+
+        `saw` is told every status from then on.
+        """
         self._spec = spec
-        self.status = status
+        self._status = status
+        self._saw = saw
         self.display = Display(status.progress)
         self.trouble = ""
         # An earlier runner had everything scored, and may have published it before it died.
         self.was_writing = status.progress.phase == "writing"
+
+    @property
+    def status(self) -> JobStatus:
+        """What is known of the job now."""
+        return self._status
+
+    @status.setter
+    def status(self, status: JobStatus) -> None:
+        self._status = status
+        self._saw(status)
 
     def begin(self, now: datetime) -> None:
         """Note that a runner has taken the job up."""

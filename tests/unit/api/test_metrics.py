@@ -64,7 +64,7 @@ def test_requests_are_told_by_route_and_not_by_name(measured: httpx.Client) -> N
         assert measured.get(f"/jobs/{name}").status_code == 404
     assert measured.request("BREW", "/no/such/route").status_code == 404
     told = samples(measured)
-    missing = (("method", "GET"), ("route", "/jobs/{name}"), ("status", "404"))
+    missing = (("method", "GET"), ("route", "/jobs/{job}"), ("status", "404"))
     assert told["batchpoint_http_request_seconds_count", missing] == 2
     unknown = (("method", "OTHER"), ("route", "(no route)"), ("status", "404"))
     assert told["batchpoint_http_request_seconds_count", unknown] == 1
