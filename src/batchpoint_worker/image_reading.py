@@ -110,7 +110,8 @@ def _decoded(path: str, name: str) -> Any:
     except image_module.UnidentifiedImageError:
         kinds = ", ".join(_FORMATS)
         raise NoImage(
-            "%s is no image that Pillow can read: its content is none of %s" % (name, kinds)
+            "%s is no image that Pillow can read: its content is none of %s, or broken from the "
+            "beginning" % (name, kinds)
         ) from None
     except image_module.DecompressionBombError as problem:
         raise NoImage(
