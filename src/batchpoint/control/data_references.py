@@ -27,8 +27,8 @@ from batchpoint.storage.tree_store import TreeStore
 
 # The output of a job here; `artifacts` is where Azure's training jobs leave a model.
 OUTPUTS = ("score", "artifacts")
-SCHEMES = ("file", "s3", "gs", "abfs", "abfss", "wasb", "wasbs", "http", "https")
 _ENCODED = ("file://", "http://", "https://")
+SCHEMES = ("file", "s3", "gs", "abfs", "abfss", "wasb", "wasbs", "http", "https")
 
 
 class DataPlaces:
