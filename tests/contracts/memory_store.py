@@ -1,4 +1,4 @@
-"""A store in memory: exact, or one that ignores conditional writes; faults are put in on purpose."""
+"""A store in memory: exact, or one that ignores conditional writes; it fails when it is told."""
 
 from __future__ import annotations
 

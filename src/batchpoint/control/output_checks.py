@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchpoint.control.data_references import below
 from batchpoint.control.datastores import Datastores
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import BatchpointError, Conflict, Invalid, Unavailable
@@ -42,9 +41,10 @@ class OutputChecks:
         """
         if named is not None:
             return _canonical(named.uri, _WHERE)
-        if self._outputs is not None:
-            return below(self._outputs, f"{job}/score")
-        return uri_of(default_output(self._home, job))
+        if self._outputs is None:
+            return uri_of(default_output(self._home, job))
+        # The names of jobs need no encoding anywhere.
+        return f"{self._outputs.rstrip('/')}/{job}/score"
 
     def check(self, uri: str, sources: Sequence[str], job: str) -> None:
         """See whether results can be published: the folder is empty, writable and not in the input.
@@ -63,7 +63,10 @@ class OutputChecks:
 
 
 def _canonical(text: str, where: str) -> str:
-    found = data_reference(text)
+    try:
+        found = data_reference(text)
+    except Invalid as error:
+        raise Invalid(error.message, code=error.code, where=where) from error
     if isinstance(found, DatastorePath):
         uri = str(found).rstrip("/")
         key = found.path.rstrip("/")
@@ -117,7 +120,9 @@ def _check_remote(uri: str, sources: Sequence[str], access: StorageAccess, job: 
     except BatchpointError as error:
         if error.where is not None or not isinstance(error, Invalid | Unavailable):
             raise
-        raise type(error)(_explained(error, uri, access), code=error.code, where=_WHERE) from error
+        # What is wrong with an input elsewhere is, here, that there is no such place.
+        code = "uri_invalid" if error.code.startswith("input_") else error.code
+        raise type(error)(_explained(error, uri, access), code=code, where=_WHERE) from error
 
 
 def _inside(place: Place, source: Place) -> bool:
