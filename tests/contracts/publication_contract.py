@@ -154,16 +154,20 @@ class PublicationContract:
     def test_a_job_that_is_given_up_after_a_kill_leaves_nothing(
         self, ground: Ground, request_: AssembleRequest
     ) -> None:
-        for number, name in enumerate(self.steps(ground, request_)):
-            if name in ("published", "done"):
-                continue  # it is complete by then
+        for number in range(100):
             uri = ground.fresh(f"given-up-{number}")
             request = replace(request_, output_uri=uri)
             ground.put(uri, "mine.md", b"mine")
-            with pytest.raises(Killed):
+            try:
                 ground.assemble(request, stop_at(number, Killed()))
+                break
+            except Killed:
+                pass
+            complete = RECEIPT in ground.objects(uri)
             ground.withdraw(request)
-            assert ground.objects(uri) == {"mine.md": b"mine"}, name
+            found = ground.objects(uri)
+            assert found == {"mine.md": b"mine"} or (complete and NAMES < found.keys()), number
+        assert number > len(NAMES)
 
     @pytest.mark.parametrize(
         "error",

@@ -59,14 +59,14 @@ class LocalPublication:
         """
         published = read_receipt(self.target)
         if published is not None and published.assembly == assembly and self._whole(published):
-            self.withdraw()
+            self._clean()
             return published
         finished = read_receipt(self._inside)
         if finished is not None and finished.assembly == assembly:
             self._link_all(finished)
-            self.withdraw()
+            self._clean()
             return finished
-        self.withdraw()
+        self._clean()
         return None
 
     def _whole(self, receipt: Receipt) -> bool:
@@ -86,9 +86,25 @@ class LocalPublication:
 
     def pause(self) -> None:
         """Remove everything that is half done: the next try begins anew; raises OSError."""
-        self.withdraw()
+        self._clean()
 
     def withdraw(self) -> None:
+        """Remove what a try that was killed has placed already, and all that is half done.
+
+        Raises: OSError.
+        """
+        begun = read_receipt(self._inside)
+        for name in (RECEIPT, *(file.path for file in begun.files)) if begun is not None else ():
+            source, target = self._inside / name, self.target / name
+            # A source that is gone was moved, where links are not possible.
+            if target.exists() and (not source.exists() or source.samefile(target)):
+                target.unlink()
+                for folder in target.relative_to(self.target).parents[:-1]:
+                    with contextlib.suppress(OSError):  # other files are in it
+                        (self.target / folder).rmdir()
+        self._clean()
+
+    def _clean(self) -> None:
         """Remove temporary folders of the job, if there are any; raises OSError."""
         for folder in (self._beside, self._inside):
             if os.path.lexists(folder):
@@ -140,7 +156,7 @@ class LocalPublication:
                 self._beside.rename(self._inside)
         self._link_all(receipt)
         self._step("published")
-        self.withdraw()
+        self._clean()
 
     def _link_all(self, receipt: Receipt) -> None:
         """Link each file of the finished folder into the target, the receipt last."""

@@ -412,8 +412,8 @@ class ScoreRunner:
         return await self._close(JobState.FAILED, failure)
 
     async def _withdraw(self) -> None:
-        """Remove what was uploaded of an output that will not be completed, if that can be done."""
-        if not self._folder.publication.exists():
+        """Remove what was published of an output that will not be completed, if that can be."""
+        if not (self._standing.was_writing or self._folder.publication.exists()):
             return
         now = self._clock.now()
         request = request_for(self._job, self._standing.status, self._folder, None, now)
@@ -422,7 +422,7 @@ class ScoreRunner:
                 await self._engine.withdraw(request)
                 break
             except BatchpointError as error:
-                self._log(f"what was uploaded could not be deleted: {error.message}")
+                self._log(f"what was published could not be removed: {error.message}")
             await _pause(attempt)
 
     async def _close(self, state: JobState, error: ErrorInfo | None) -> JobState:
