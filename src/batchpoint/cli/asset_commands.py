@@ -1,358 +1,220 @@
-"""The nouns `model`, `environment` and `compute`."""
+"""The nouns `model`, `environment`, `data`, `code`, `datastore` and `compute`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Any
 
-import typer
-
-from batchpoint.cli.command_options import (
-    Description,
-    File,
-    Form,
-    MaxResults,
-    Name,
-    NameArgument,
-    Query,
-    Sets,
-    Version,
-    Yes,
+from batchpoint.cli import command_options as options
+from batchpoint.cli.resource_nouns import (
+    DESCRIPTION,
+    FieldFlag,
+    Given,
+    ResourceNoun,
+    add_command,
+    add_update,
+    new_noun,
 )
-from batchpoint.cli.command_tree import Command, new_app
 
-model = new_app("Manage registered models: numbered and immutable.")
-environment = new_app("Manage registered environments: numbered and immutable.")
-compute = new_app("Manage compute clusters; `local` is this machine and always there.")
+_WORDS = FieldFlag("description", ("--description",), "Description.", changes=True)
 
 
-@model.command("create", cls=Command)
-def create_model(
-    name_argument: NameArgument = None,
-    *,
-    file: File = None,
-    name: Name = None,
-    version: Version = None,
-    path: Annotated[
-        str | None, typer.Option("--path", "-p", help="File or folder.", show_default=False)
-    ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option("--type", "-t", help="custom_model or mlflow_model.", show_default=False),
-    ] = None,
-    description: Description = None,
-    sets: Sets = None,
-    form: Form = None,
-    query: Query = None,
-) -> None:
-    """Register a model: a new version unless one is given."""
-    from batchpoint.cli.client_connection import connected
-    from batchpoint.cli.error_report import warn
-    from batchpoint.cli.resource_view import show
-    from batchpoint.cli.yaml_files import load_model
-
-    flags = {
-        "name": ("--name", name or name_argument),
-        "version": ("--version", version),
-        "path": ("--path", path),
-        "type": ("--type", kind),
-        "description": ("--description", description),
-    }
-    loaded = load_model(file, sets or [], flags)
-    warn(loaded.warnings)
-    with connected() as client:
-        show(client.models.create_or_update(loaded.noun), form, query)
+def _path(text: str) -> FieldFlag:
+    return FieldFlag("path", ("--path", "-p"), text)
 
 
-@model.command("show", cls=Command)
-def show_model(
-    name_argument: NameArgument = None,
-    name: Name = None,
-    version: Version = None,
-    form: Form = None,
-    query: Query = None,
-) -> None:
-    """Show a version of a model."""
-    from batchpoint.cli.client_connection import connected, given_name
-    from batchpoint.cli.resource_view import show
-
-    with connected() as client:
-        show(client.models.get(given_name(name_argument, name, "model"), version), form, query)
+def _type(text: str) -> FieldFlag:
+    return FieldFlag("type", ("--type", "-t"), text)
 
 
-@model.command("list", cls=Command)
-def list_models(
-    name_argument: NameArgument = None,
-    name: Name = None,
-    max_results: MaxResults = 100,
-    form: Form = None,
-    query: Query = None,
-) -> None:
-    """List models, or with a name the versions of one."""
-    from batchpoint.cli.client_connection import connected
-    from batchpoint.cli.resource_view import show_list
+def _made(asset: Any) -> list[str]:
     from batchpoint.cli.text_tables import moment
 
-    with connected() as client:
-        found = client.models.list(name or name_argument)
-        show_list(
-            found,
-            "model,version,type,created",
-            lambda m: [m.name or "", m.version or "", m.type, moment(m.created_at)],
-            limit=max_results,
-            form=form,
-            query=query,
-        )
+    return [moment(asset.created_at), "yes" if asset.archived else ""]
 
 
-@model.command("delete", cls=Command)
-def delete_model(
-    name_argument: NameArgument = None, name: Name = None, version: Version = None, yes: Yes = False
-) -> None:
-    """Delete a version of a model (all without --version); deployments that use it go on."""
-    from batchpoint.cli.client_connection import connected, given_name
-    from batchpoint.cli.resource_view import confirm_delete
-
-    wanted = given_name(name_argument, name, "model")
-    confirm_delete(_versions("model", wanted, version), yes=yes)
-    with connected() as client:
-        client.models.delete(wanted, version)
+def _model_row(found: Any) -> list[str]:
+    return [found.name or "", found.version or "", found.type, *_made(found)]
 
 
-def _versions(kind: str, name: str, version: str | None) -> str:
-    return f"{kind} {name!r}" + (f" version {version}" if version else " with all its versions")
+def _data_row(found: Any) -> list[str]:
+    from batchpoint.cli.text_tables import short_hash
+
+    path = short_hash(found.path)
+    return [found.name or "", found.version or "", found.type, path, *_made(found)]
 
 
-@environment.command("create", cls=Command)
-def create_environment(
-    name_argument: NameArgument = None,
-    *,
-    file: File = None,
-    name: Name = None,
-    version: Version = None,
-    conda_file: Annotated[
-        str | None, typer.Option("--conda-file", "-c", help="Conda file.", show_default=False)
-    ] = None,
-    image: Annotated[
-        str | None,
-        typer.Option(
-            "--image", "-i", help="Image; refused unless the settings map it.", show_default=False
+def _plain_row(found: Any) -> list[str]:
+    return [found.name or "", found.version or "", *_made(found), found.description or ""]
+
+
+model = new_noun(
+    ResourceNoun(
+        name="model",
+        a_name="a model",
+        names="models",
+        summary="Manage registered models: numbered and immutable.",
+        collection="models",
+        module="yaml_files",
+        load="load_model",
+        create="Register a model: a new version unless one is given.",
+        columns="model,version,type,created,archived",
+        row=_model_row,
+        flags=(
+            _path("File or folder, or a URI (azureml://…, models:/…, runs:/…)."),
+            _type("custom_model or mlflow_model."),
+            _WORDS,
         ),
-    ] = None,
-    description: Description = None,
-    sets: Sets = None,
-    form: Form = None,
-    query: Query = None,
-) -> None:
-    """Register an environment: a new version unless one is given."""
-    from batchpoint.cli.client_connection import connected
-    from batchpoint.cli.error_report import warn
-    from batchpoint.cli.resource_view import show
-    from batchpoint.cli.yaml_files import load_environment
-
-    flags = {
-        "name": ("--name", name or name_argument),
-        "version": ("--version", version),
-        "conda_file": ("--conda-file", conda_file),
-        "image": ("--image", image),
-        "description": ("--description", description),
-    }
-    loaded = load_environment(file, sets or [], flags)
-    warn(loaded.warnings)
-    with connected() as client:
-        show(client.environments.create_or_update(loaded.noun), form, query)
-
-
-@environment.command("show", cls=Command)
-def show_environment(
-    name_argument: NameArgument = None,
-    name: Name = None,
-    version: Version = None,
-    form: Form = None,
-    query: Query = None,
-) -> None:
-    """Show a version of an environment."""
-    from batchpoint.cli.client_connection import connected, given_name
-    from batchpoint.cli.resource_view import show
-
-    wanted = given_name(name_argument, name, "environment")
-    with connected() as client:
-        show(client.environments.get(wanted, version), form, query)
-
-
-@environment.command("list", cls=Command)
-def list_environments(
-    name_argument: NameArgument = None,
-    name: Name = None,
-    max_results: MaxResults = 100,
-    form: Form = None,
-    query: Query = None,
-) -> None:
-    """List environments, or with a name the versions of one."""
-    from batchpoint.cli.client_connection import connected
-    from batchpoint.cli.resource_view import show_list
-    from batchpoint.cli.text_tables import moment
-
-    with connected() as client:
-        found = client.environments.list(name or name_argument)
-        show_list(
-            found,
-            "environment,version,created,description",
-            lambda e: [e.name or "", e.version or "", moment(e.created_at), e.description or ""],
-            limit=max_results,
-            form=form,
-            query=query,
-        )
+        delete="Delete a version of a model (all without --version); who uses it goes on.",
+    )
+)
+environment = new_noun(
+    ResourceNoun(
+        name="environment",
+        a_name="an environment",
+        names="environments",
+        summary="Manage registered environments: numbered and immutable.",
+        collection="environments",
+        module="yaml_files",
+        load="load_environment",
+        create="Register an environment: a new version unless one is given.",
+        columns="environment,version,created,archived,description",
+        row=_plain_row,
+        flags=(
+            FieldFlag("conda_file", ("--conda-file", "-c"), "Conda file."),
+            FieldFlag("image", ("--image", "-i"), "Image; refused unless the settings map it."),
+            _WORDS,
+        ),
+        delete="Delete a version of an environment (all without --version).",
+    )
+)
+data = new_noun(
+    ResourceNoun(
+        name="data",
+        a_name="a data asset",
+        names="data assets",
+        summary="Manage data assets: names for where data lies.",
+        collection="data",
+        module="yaml_assets",
+        load="load_data",
+        create="Register a data asset: a new version unless one is given. Nothing is copied, but "
+        "what a server elsewhere could not read.",
+        columns="data,version,type,path,created,archived",
+        row=_data_row,
+        flags=(
+            _path("File, folder or URI."),
+            _type("uri_folder, uri_file or mltable."),
+            _WORDS,
+        ),
+        delete="Delete a version of a data asset (all without --version), not the data.",
+    )
+)
+code = new_noun(
+    ResourceNoun(
+        name="code",
+        a_name="a code asset",
+        names="code assets",
+        summary="Manage registered folders of scoring code that deployments share.",
+        collection="codes",
+        module="yaml_assets",
+        load="load_code",
+        create="Register a folder of scoring code: a new version unless one is given.",
+        columns="code,version,created,archived,description",
+        row=_plain_row,
+        flags=(_path("Folder."), _WORDS),
+        delete="Delete a version of a code asset (all without --version); who uses it goes on.",
+    )
+)
 
 
-@environment.command("delete", cls=Command)
-def delete_environment(
-    name_argument: NameArgument = None, name: Name = None, version: Version = None, yes: Yes = False
-) -> None:
-    """Delete a version of an environment (all without --version)."""
-    from batchpoint.cli.client_connection import connected, given_name
-    from batchpoint.cli.resource_view import confirm_delete
+def _datastore_row(found: Any) -> list[str]:
+    from batchpoint.cli.datastore_view import findings_in_short, place_of
 
-    wanted = given_name(name_argument, name, "environment")
-    confirm_delete(_versions("environment", wanted, version), yes=yes)
-    with connected() as client:
-        client.environments.delete(wanted, version)
+    default = "yes" if found.is_default else ""
+    access = found.credentials_type or "none"
+    return [found.name, found.type, default, place_of(found), access, findings_in_short(found)]
 
 
-_Size = Annotated[str | None, typer.Option("--size", help="Kept.", show_default=False)]
-_Min = Annotated[
-    int | None, typer.Option("--min-instances", min=0, help="Instances kept.", show_default=False)
-]
-_Max = Annotated[
-    int | None,
-    typer.Option("--max-instances", min=1, help="Instances at most.", show_default=False),
-]
-_Idle = Annotated[
-    int | None,
-    typer.Option(
-        "--idle-time-before-scale-down",
-        min=0,
-        help="Seconds for which an idle instance stays warm.",
-        show_default=False,
+_DATASTORE = ResourceNoun(
+    name="datastore",
+    a_name="a datastore",
+    names="datastores; the two built-in ones are folders of this home",
+    summary="Manage datastores: places where data lies, with what opens them.",
+    collection="datastores",
+    module="yaml_assets",
+    load="load_datastore",
+    create="Register a datastore, or update the one of this name; it is tried out first.",
+    columns="datastore,type,default,place,credentials,self-test",
+    row=_datastore_row,
+    flags=(
+        _type("azure_blob, azure_data_lake_gen2, s3, gcs, http or local."),
+        DESCRIPTION,
     ),
-]
+    versioned=False,
+    delete="Forget a datastore and its credentials; the data stays.",
+)
+datastore = new_noun(_DATASTORE)
+add_update(
+    datastore, _DATASTORE, "Change a datastore; credentials that are not given stay as they are."
+)
 
 
-@compute.command("create", cls=Command)
-def create_compute(
-    name_argument: NameArgument = None,
-    *,
-    file: File = None,
-    name: Name = None,
-    kind: Annotated[
-        str | None, typer.Option("--type", "-t", help="local or amlcompute.", show_default=False)
-    ] = None,
-    size: _Size = None,
-    tier: Annotated[
-        str | None,
-        typer.Option("--tier", help="dedicated or low_priority; kept.", show_default=False),
-    ] = None,
-    min_instances: _Min = None,
-    max_instances: _Max = None,
-    idle: _Idle = None,
-    description: Description = None,
-    sets: Sets = None,
-    form: Form = None,
-    query: Query = None,
-) -> None:
-    """Create a compute cluster, or update the one of this name."""
+def _test_datastore(given: Given) -> None:
     from batchpoint.cli.client_connection import connected
-    from batchpoint.cli.error_report import warn
-    from batchpoint.cli.resource_view import show
-    from batchpoint.cli.yaml_files import load_compute
-
-    flags = {
-        "name": ("--name", name or name_argument),
-        "type": ("--type", kind),
-        "size": ("--size", size),
-        "tier": ("--tier", tier),
-        "min_instances": ("--min-instances", min_instances),
-        "max_instances": ("--max-instances", max_instances),
-        "idle_time_before_scale_down": ("--idle-time-before-scale-down", idle),
-        "description": ("--description", description),
-    }
-    loaded = load_compute(file, sets or [], flags)
-    warn(loaded.warnings)
-    with connected() as client:
-        show(client.computes.create_or_update(loaded.noun), form, query)
-
-
-@compute.command("update", cls=Command)
-def update_compute(
-    name_argument: NameArgument = None,
-    name: Name = None,
-    min_instances: _Min = None,
-    max_instances: _Max = None,
-    idle: _Idle = None,
-    sets: Sets = None,
-    form: Form = None,
-    query: Query = None,
-) -> None:
-    """Change a compute cluster; jobs that run keep what they were started with."""
-    from batchpoint.cli.client_connection import connected, given_name
-    from batchpoint.cli.resource_view import as_tree, merge_patch, need_change, show
-    from batchpoint.cli.yaml_files import load_compute
-
-    need_change(sets, [min_instances, max_instances, idle], file=None)
-    wanted = given_name(name_argument, name, "compute")
-    flags = {
-        "min_instances": ("--min-instances", min_instances),
-        "max_instances": ("--max-instances", max_instances),
-        "idle_time_before_scale_down": ("--idle-time-before-scale-down", idle),
-    }
-    with connected() as client:
-        before = client.computes.get(wanted)
-        tree = as_tree(before, f"compute {wanted}")
-        loaded = load_compute(None, sets or [], flags, existing=tree)
-        show(client.computes.update(wanted, merge_patch(before, loaded.noun)), form, query)
-
-
-@compute.command("show", cls=Command)
-def show_compute(
-    name_argument: NameArgument = None, name: Name = None, form: Form = None, query: Query = None
-) -> None:
-    """Show a compute cluster."""
-    from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.resource_view import show
 
     with connected() as client:
-        show(client.computes.get(given_name(name_argument, name, "compute")), form, query)
+        show(client.datastores.test(_DATASTORE.wanted(given)), given["form"], given["query"])
 
 
-@compute.command("list", cls=Command)
-def list_computes(max_results: MaxResults = 100, form: Form = None, query: Query = None) -> None:
-    """List compute clusters."""
-    from batchpoint.cli.client_connection import connected
-    from batchpoint.cli.resource_view import show_list
-
-    with connected() as client:
-        show_list(
-            client.computes.list(),
-            "compute,type,min,max,idle seconds",
-            lambda c: [
-                c.name,
-                c.type,
-                str(c.min_instances),
-                str(c.max_instances),
-                str(c.idle_time_before_scale_down),
-            ],
-            limit=max_results,
-            form=form,
-            query=query,
-        )
+add_command(
+    datastore,
+    "test",
+    "Try a datastore out again: can it be read and written, does it honour conditional writes?",
+    _test_datastore,
+    {
+        "name_argument": options.NameArgument,
+        "name": options.Name,
+        "form": options.Form,
+        "query": options.Query,
+    },
+)
 
 
-@compute.command("delete", cls=Command)
-def delete_compute(name_argument: NameArgument = None, name: Name = None, yes: Yes = False) -> None:
-    """Delete a compute cluster that no deployment uses."""
-    from batchpoint.cli.client_connection import connected, given_name
-    from batchpoint.cli.resource_view import confirm_delete
+def _compute_row(found: Any) -> list[str]:
+    idle = str(found.idle_time_before_scale_down)
+    return [found.name, found.type, str(found.min_instances), str(found.max_instances), idle]
 
-    wanted = given_name(name_argument, name, "compute")
-    confirm_delete(f"compute {wanted!r}", yes=yes)
-    with connected() as client:
-        client.computes.delete(wanted)
+
+_COMPUTE = ResourceNoun(
+    name="compute",
+    a_name="a compute cluster",
+    names="compute clusters",
+    summary="Manage compute clusters; `local` is this machine and always there.",
+    collection="computes",
+    module="yaml_files",
+    load="load_compute",
+    create="Create a compute cluster, or update the one of this name.",
+    columns="compute,type,min,max,idle seconds",
+    row=_compute_row,
+    flags=(
+        _type("local or amlcompute."),
+        FieldFlag("size", ("--size",), "Kept."),
+        FieldFlag("tier", ("--tier",), "dedicated or low_priority; kept."),
+        FieldFlag("min_instances", ("--min-instances",), "Instances kept.", int, 0, changes=True),
+        FieldFlag("max_instances", ("--max-instances",), "Instances at most.", int, 1,
+                  changes=True),
+        FieldFlag(
+            "idle_time_before_scale_down",
+            ("--idle-time-before-scale-down",),
+            "Seconds for which an idle instance stays warm.",
+            int,
+            0,
+            changes=True,
+        ),
+        DESCRIPTION,
+    ),
+    versioned=False,
+    delete="Delete a compute cluster that no deployment uses.",
+)  # fmt: skip
+compute = new_noun(_COMPUTE)
+add_update(compute, _COMPUTE, "Change a compute cluster; jobs that run keep what they have.")

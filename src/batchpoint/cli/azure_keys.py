@@ -10,6 +10,7 @@ from batchpoint.cli.yaml_nodes import MapNode
 _NO_CONTAINERS = "jobs run as processes, not in containers"
 _NODES_BY_COUNT = "nodes are counted by resources.instance_count"
 _ONLINE = "it belongs to online endpoints; remove it"
+_WHERE_IT_LIES = "write where the files lie in `path`: azureml://datastores/NAME/paths/PATH"
 _NO_EFFECT = "has no effect here and was ignored"
 
 
@@ -78,21 +79,53 @@ SETTINGS = KeyRules(
 MODEL = KeyRules(
     refused={
         "stage": "models have no stages; write it into tags",
-        "datastore": "give the local path of the model's files in `path`",
+        "datastore": _WHERE_IT_LIES,
         "utc_time_created": "it is set by the server; remove it",
     },
     ignored={"flavors": "flavors are read from the model's own MLmodel file"},
-    read_only=_SHOWN_BY_AZURE | {"created_at", "job_name"},
+    read_only=_SHOWN_BY_AZURE | {"created_at", "job_name", "archived", "latest_version"},
 )
 ENVIRONMENT = KeyRules(
     refused={
         "build": "images are not built here; write a conda_file or requirements",
         "channels": "put the conda file's content below conda_file",
         "dependencies": "put the conda file's content below conda_file",
-        "datastore": "remove it",
+        "datastore": "files of an environment are kept by the server; remove it",
     },
     ignored={"inference_config": "it configures online endpoints"},
-    read_only=_SHOWN_BY_AZURE | {"created_at"},
+    read_only=_SHOWN_BY_AZURE | {"created_at", "archived", "latest_version"},
+)
+DATA = KeyRules(
+    refused={
+        "stage": "data assets have no stages; write it into tags",
+        "datastore": _WHERE_IT_LIES,
+        "auto_delete_setting": "nothing is deleted by itself; remove it",
+    },
+    ignored={"skip_validation": "it is about looking into tables, which is not done"},
+    read_only=_SHOWN_BY_AZURE | {"created_at", "archived", "latest_version", "referenced_uris"},
+)
+CODE = KeyRules(
+    refused={
+        "datastore": "files of code are kept by the server; remove it",
+        "content_hash": "it is set by the server; remove it",
+    },
+    read_only=_SHOWN_BY_AZURE | {"created_at", "archived", "latest_version"},
+)
+DATASTORE = KeyRules(
+    refused={
+        "file_share_name": "file shares are not supported: write `type: local` with their path",
+        "store_name": "Data Lake Gen1 is switched off; write `type: azure_data_lake_gen2`",
+        "artifact": "OneLake is not supported",
+        "one_lake_workspace_name": "OneLake is not supported",
+    },
+    read_only=_SHOWN_BY_AZURE | {"created_at", "credentials_type", "findings"},
+)
+CREDENTIALS = KeyRules(
+    refused={
+        "certificate": "give client_secret, sas_token or account_key",
+        "thumbprint": "give client_secret, sas_token or account_key",
+    },
+    ignored={"resource_url": "it is always that of storage"},
 )
 _NO_MACHINES = "no machines are created for this cluster"
 COMPUTE = KeyRules(
@@ -109,6 +142,44 @@ COMPUTE = KeyRules(
     },
     read_only=_SHOWN_BY_AZURE | {"created_at"},
 )
+_PIPELINES = "pipeline jobs are not supported yet"
+_OF_DEPLOYMENT = "it is a setting of the deployment"
+_ONE_COMPUTE = "a job runs on its deployment's compute; only the instance count can be set"
+JOB = KeyRules(
+    refused={
+        "jobs": _PIPELINES,
+        "component": _PIPELINES,
+        "output_action": _OF_DEPLOYMENT,
+        "output_format": _OF_DEPLOYMENT,
+        "split_files": _OF_DEPLOYMENT,
+        "coalesce_files": _OF_DEPLOYMENT,
+        "dataset": "say with inputs what to score: `inputs: {data: {type: uri_folder, path: …}}`",
+        "partition_keys": "input is cut by files and rows, not by key; remove it",
+        "identity": "a job runs as the server's user; remove it",
+        "type": "a job file of a model deployment has no type; remove it",
+        "input": "write inputs: {ANY: {type: uri_folder, path: …}}",
+        "output": "write outputs: {ANY: {path: …}}",
+    },
+    ignored={"display_name": "jobs are shown by their names"},
+    read_only=_SHOWN_BY_AZURE,
+)
+JOB_COMPUTE = KeyRules(
+    refused={
+        "target": _ONE_COMPUTE,
+        "instance_type": _ONE_COMPUTE,
+        "location": _ONE_COMPUTE,
+        "properties": _ONE_COMPUTE,
+    },
+)
+JOB_SETTINGS = KeyRules(
+    refused={
+        "output_action": _OF_DEPLOYMENT,
+        "output_format": _OF_DEPLOYMENT,
+        "split_files": _OF_DEPLOYMENT,
+        "coalesce_files": _OF_DEPLOYMENT,
+    },
+)
+JOB_PROPERTIES = KeyRules()
 COMPUTE_TYPES_REFUSED = {
     "computeinstance": "a notebook machine cannot run batch jobs",
     "kubernetes": "Kubernetes is not supported yet",

@@ -21,6 +21,26 @@ Version = Annotated[
     str | None,
     typer.Option("--version", "-v", help="Version; the newest unless given.", show_default=False),
 ]
+NewVersion = Annotated[
+    str | None,
+    typer.Option("--version", "-v", help="Version; the next one unless given.", show_default=False),
+]
+OneVersion = Annotated[
+    str | None, typer.Option("--version", "-v", help="Only this version.", show_default=False)
+]
+Label = Annotated[
+    str | None,
+    typer.Option("--label", "-l", help="latest: the newest version.", show_default=False),
+]
+IncludeArchived = Annotated[
+    bool, typer.Option("--include-archived", help="Also those that are archived.")
+]
+ArchivedOnly = Annotated[
+    bool, typer.Option("--archived-only", help="Only those that are archived.")
+]
+SkipValidation = Annotated[
+    bool, typer.Option("--skip-validation", help="Register it without trying it out.")
+]
 EndpointName = Annotated[
     str | None,
     typer.Option("--endpoint-name", "-e", help="Endpoint.", show_default=False, metavar="NAME"),
@@ -50,3 +70,5 @@ Description = Annotated[
 MaxResults = Annotated[
     int, typer.Option("--max-results", "-r", min=1, help="How many to list at most.")
 ]
+SWITCHES = (IncludeArchived, ArchivedOnly, SkipValidation, Yes, Force)
+"""Options that are false unless given."""

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchpoint.cli.asset_references import found_at, is_reference, is_uri, local_path
 from batchpoint.cli.client_connection import connected
 from batchpoint.cli.error_report import warn
 from batchpoint.cli.output_forms import OutputForm
 from batchpoint.cli.progress_printers import to_stderr
 from batchpoint.cli.render import emit
 from batchpoint.cli.text_tables import count, short_hash
-from batchpoint.cli.yaml_files import Flags, Loaded, load_deployment
+from batchpoint.cli.yaml_deployment import load_deployment
+from batchpoint.cli.yaml_files import Flags, Loaded
 from batchpoint.cli.yaml_nodes import MapNode, Mark
 from batchpoint.cli.yaml_overrides import tree_of
+from batchpoint.client.pointers import found_at, local_path
 from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
 from batchpoint.domain.errors import BatchpointError, Invalid, NotFound
+from batchpoint.domain.references import is_reference, is_uri
 
 if TYPE_CHECKING:
     from batchpoint.client.client import Client

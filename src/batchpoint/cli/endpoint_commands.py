@@ -173,7 +173,7 @@ def create_deployment(
     from batchpoint.cli.client_connection import connected
     from batchpoint.cli.error_report import warn
     from batchpoint.cli.resource_view import show
-    from batchpoint.cli.yaml_files import load_deployment
+    from batchpoint.cli.yaml_deployment import load_deployment
 
     flags = {
         "name": ("--name", name or name_argument),
@@ -200,7 +200,7 @@ def update_deployment(
     from batchpoint.cli.client_connection import connected, endpoint_given, given_name
     from batchpoint.cli.error_report import warn
     from batchpoint.cli.resource_view import as_tree, need_change, show
-    from batchpoint.cli.yaml_files import load_deployment
+    from batchpoint.cli.yaml_deployment import load_deployment
 
     need_change(sets, [True if set_default else None], file=file)
     flags = {

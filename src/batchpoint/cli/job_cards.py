@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -186,6 +187,8 @@ def job_card(job: Job, width: int, now: datetime) -> str:
         ("endpoint", f"{spec.endpoint_name} / {spec.deployment_name}"),
         ("model", f"{short_hash(spec.model.name + ':' + spec.model.version)} ({spec.model.type})"),
         ("input", f"{spec.input.shown} ({spec.input.type})"),
+        ("data asset", spec.input.asset or ""),
+        ("parameters", parameters_line(settings.parameters)),
         ("output", status.output_uri or f"{spec.output.uri} (not complete)"),
         ("items", (f"{progress.items_done:,} of {rough}{progress.items_total:,} done, "
                   f"{progress.items_failed:,} failed")),
@@ -202,6 +205,14 @@ def job_card(job: Job, width: int, now: datetime) -> str:
     lines += [_field("note", one_line(note)) for note in spec.environment.notes]
     lines += [_field("warning", one_line(warning)) for warning in status.warnings]
     return "\n".join(lines)
+
+
+def parameters_line(parameters: Mapping[str, object]) -> str:
+    """Write literal parameters in one line; nothing when there are none."""
+    return ", ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in parameters.items()
+    )
 
 
 def warnings_card(job: Job, width: int) -> str:

@@ -16,17 +16,37 @@ from batchpoint.cli.render import emit, formatted, terminal_width
 from batchpoint.cli.text_tables import table
 from batchpoint.cli.yaml_nodes import MapNode, Mark
 from batchpoint.cli.yaml_overrides import tree_of
+from batchpoint.domain.datastore import Datastore
 from batchpoint.domain.errors import Invalid
 
 N = TypeVar("N", bound=BaseModel)
 
 # What the server sets: never sent back, never compared.
-SERVER_FIELDS = frozenset({"scoring_uri", "provisioning_state", "created_at"})
+SERVER_FIELDS = frozenset(
+    {
+        "scoring_uri",
+        "provisioning_state",
+        "created_at",
+        "archived",
+        "credentials_type",
+        "findings",
+    }
+)
 
 
 def show(noun: BaseModel, form: OutputForm | None, query: str | None) -> None:
     """Print one resource; people get the YAML that would make it."""
-    emit(noun, form=form, query=query, text=lambda: formatted(_told(noun), OutputForm.YAML))
+    emit(noun, form=form, query=query, text=lambda: _as_yaml(noun))
+
+
+def _as_yaml(noun: BaseModel) -> str:
+    """Write a resource as YAML, what was found about a datastore in words below it."""
+    if not isinstance(noun, Datastore):
+        return formatted(_told(noun), OutputForm.YAML)
+    from batchpoint.cli.datastore_view import findings_lines
+
+    lines = "".join(f"# {line}\n" for line in findings_lines(noun))
+    return formatted(_told(noun.model_copy(update={"findings": None})), OutputForm.YAML) + lines
 
 
 def _told(noun: BaseModel) -> object:
@@ -79,7 +99,10 @@ def merge_patch(before: BaseModel, after: BaseModel) -> dict[str, object]:
         dumped = noun.model_dump(mode="json", exclude_none=True)
         return {key: value for key, value in dumped.items() if key not in SERVER_FIELDS}
 
-    return _difference(data(before), data(after))
+    patch = _difference(data(before), data(after))
+    if isinstance(after, Datastore) and after.credentials is not None:
+        patch["credentials"] = after.credentials.revealed()
+    return patch
 
 
 def _difference(before: dict[str, object], after: dict[str, object]) -> dict[str, object]:

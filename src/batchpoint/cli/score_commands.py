@@ -103,8 +103,73 @@ def deploy_command(
 
 
 _Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        help="What to score: file, folder, quoted wildcard, URI, data asset; may be given often.",
+        show_default=False,
+    ),
+]
+_FileList = Annotated[
     str | None,
-    typer.Option("--input", "-i", help="File, folder or URI to score.", show_default=False),
+    typer.Option(
+        "--input-file-list",
+        help="File with one such pointer a line; - for stdin.",
+        show_default=False,
+    ),
+]
+_Pattern = Annotated[
+    str | None,
+    typer.Option(
+        "--input-pattern",
+        help="Only files of a folder whose path matches, e.g. '**/*.csv'.",
+        show_default=False,
+    ),
+]
+_OutputFile = Annotated[
+    str | None,
+    typer.Option(
+        "--output-file-name",
+        help="File of the predictions; its ending chooses the format.",
+        show_default=False,
+    ),
+]
+_Retries = Annotated[
+    int | None,
+    typer.Option("--max-retries", min=0, help="Retries of a mini-batch.", show_default=False),
+]
+_Timeout = Annotated[
+    int | None,
+    typer.Option("--timeout", min=1, help="Seconds for one run().", show_default=False),
+]
+_Threshold = Annotated[
+    int | None,
+    typer.Option(
+        "--error-threshold", min=-1, help="Failed items a job survives.", show_default=False
+    ),
+]
+_Params = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param",
+        help="A parameter of script or model, typed as in YAML; may be given often.",
+        show_default=False,
+        metavar="NAME=VALUE",
+    ),
+]
+_Variables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env",
+        help="An environment variable of user code; may be given often.",
+        show_default=False,
+        metavar="NAME=VALUE",
+    ),
+]
+_Webhook = Annotated[
+    str | None,
+    typer.Option("--webhook-url", help="Called when the job has ended.", show_default=False),
 ]
 _DataType = Annotated[
     str | None,
@@ -155,13 +220,22 @@ def invoke_command(
     name: Name = None,
     data: _Data = None,
     data_type: _DataType = None,
+    file_list: _FileList = None,
+    pattern: _Pattern = None,
     deployment_name: _Deployment = None,
     output_path: _OutputPath = None,
+    output_file_name: _OutputFile = None,
     job_name: _JobName = None,
     experiment_name: _Experiment = None,
     mini_batch_size: _MiniBatch = None,
     instance_count: _Instances = None,
     workers: _JobWorkers = None,
+    max_retries: _Retries = None,
+    timeout: _Timeout = None,
+    error_threshold: _Threshold = None,
+    parameters: _Params = None,
+    variables: _Variables = None,
+    webhook_url: _Webhook = None,
     idempotency_key: _Key = None,
     file: File = None,
     sets: Sets = None,
@@ -171,12 +245,12 @@ def invoke_command(
 ) -> None:
     """Score data with an endpoint: start a job for everything that --input points at.
 
-    --set also takes what the job file may say, e.g. `error_threshold=0`,
-    `retry_settings.timeout=60`, `output_file_name=scores.parquet`.
+    --set also takes what the job file may say, e.g. `compute.instance_count=2`,
+    `retry_settings.timeout=60`, `tags.a=b`.
     """
     from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.error_report import warn
-    from batchpoint.cli.invocation_file import load_invocation
+    from batchpoint.cli.invocation_file import InputFlags, load_invocation
     from batchpoint.cli.job_following import watch_to_end
 
     endpoint = given_name(name_argument, name, "endpoint")
@@ -184,20 +258,28 @@ def invoke_command(
         file,
         sets or [],
         {
-            "input.uri": ("--input", data),
-            "input.type": ("--input-type", data_type),
             "deployment_name": ("--deployment-name", deployment_name),
-            "output.uri": ("--output-path", output_path),
             "job_name": ("--job-name", job_name),
             "experiment_name": ("--experiment-name", experiment_name),
             "overrides.mini_batch_size": ("--mini-batch-size", mini_batch_size),
             "overrides.instance_count": ("--instance-count", instance_count),
             "overrides.max_concurrency_per_instance": ("--max-concurrency-per-instance", workers),
+            "overrides.max_retries": ("--max-retries", max_retries),
+            "overrides.timeout": ("--timeout", timeout),
+            "overrides.error_threshold": ("--error-threshold", error_threshold),
+            "overrides.output_file_name": ("--output-file-name", output_file_name),
+            "webhook_url": ("--webhook-url", webhook_url),
         },
+        inputs=InputFlags(data or (), file_list, data_type, pattern),
+        output_path=output_path,
+        pairs={"--param": parameters or (), "--env": variables or ()},
     )
     warn(loaded.warnings)
     with connected(will_invoke=True) as client:
-        handle = client.send_invocation(endpoint, loaded.noun, idempotency_key)
+        body = loaded.noun
+        if loaded.type_found:
+            body = body.model_copy(update={"input": client.with_type_of_asset(body.input)})
+        handle = client.send_invocation(endpoint, body, idempotency_key)
         if wait:
             watch_to_end(handle, form=form, query=query)
         else:

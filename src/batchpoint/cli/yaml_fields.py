@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
@@ -173,13 +173,17 @@ def _problem(place: _Place, kind: str, context: Mapping[str, Any]) -> Problem:
 def _unknown(place: _Place) -> Problem:
     """Report a key that the noun does not have, with the key that was probably meant."""
     key = place.field.rpartition(".")[2]
-    known = sorted(place.owner.model_fields) if place.owner is not None else []
-    close = get_close_matches(key, known, n=1)
-    if close:
-        advice = f"did you mean {close[0]!r}?"
-    else:
-        advice = f"known here: {', '.join(known)}" if known else "remove it"
+    advice = closest(key, place.owner.model_fields if place.owner is not None else ())
     return Problem(place.key, place.field, f"unknown field; {advice}", "field_unknown")
+
+
+def closest(key: str, known: Iterable[str]) -> str:
+    """Advise on an unknown key: the one that was probably meant, or all that there are."""
+    names = sorted(known)
+    close = get_close_matches(key, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known here: {', '.join(names)}" if names else "remove it"
 
 
 def _declared(info: FieldInfo) -> tuple[object, tuple[object, ...]]:

@@ -7,7 +7,7 @@ come out absolute: those of a file against its folder, those of flags against th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
@@ -15,15 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from batchpoint.cli import azure_keys
-from batchpoint.cli.asset_references import (
-    asset_reference,
-    compute_name,
-    found_at,
-    is_reference,
-    is_uri,
-    local_path,
-)
-from batchpoint.cli.yaml_fields import FieldErrors, Problem, refused, validated
+from batchpoint.cli.yaml_fields import Problem, refused, validated
 from batchpoint.cli.yaml_nodes import (
     ListNode,
     MapNode,
@@ -33,11 +25,17 @@ from batchpoint.cli.yaml_nodes import (
     ScalarNode,
 )
 from batchpoint.cli.yaml_overrides import apply_flags, apply_sets
+from batchpoint.client.pointers import found_at, local_path
 from batchpoint.domain.asset import Environment, Model
 from batchpoint.domain.compute import Compute
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint, DeploymentSettings
+from batchpoint.domain.endpoint import BatchEndpoint
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.model_shape import snake
+from batchpoint.domain.references import (
+    Location,
+    is_uri,
+    model_source,
+)
 
 N = TypeVar("N", bound=BaseModel)
 Flags = Mapping[str, tuple[str, Scalar]]
@@ -106,7 +104,7 @@ def load_endpoint(
         source.problems.append(
             refused(mode.mark, "auth_mode", "is not supported: batch endpoints know aad_token only")
         )
-    return _finish(BatchEndpoint, source)
+    return finished(BatchEndpoint, source)
 
 
 def load_model(
@@ -118,8 +116,8 @@ def load_model(
 ) -> Loaded[Model]:
     """Load a model; without a type, a folder with an MLmodel file is an `mlflow_model`."""
     source = open_source(path, sets, flags or {}, existing=existing)
-    _model(source, source.tree, "")
-    return _finish(Model, source)
+    check_model(source, source.tree, "")
+    return finished(Model, source)
 
 
 def load_environment(
@@ -131,8 +129,8 @@ def load_environment(
 ) -> Loaded[Environment]:
     """Load an environment; the conda or requirements file it names is read into it."""
     source = open_source(path, sets, flags or {}, existing=existing)
-    _environment(source, source.tree, "")
-    return _finish(Environment, source)
+    check_environment(source, source.tree, "")
+    return finished(Environment, source)
 
 
 def load_compute(
@@ -155,144 +153,15 @@ def load_compute(
             source.problems.append(refused(kind.mark, "type", sentence))
         elif spelled == "amlcompute":
             kind.value = spelled
-    return _finish(Compute, source)
+    return finished(Compute, source)
 
 
-def load_deployment(
-    path: Path | None,
-    sets: Sequence[str] = (),
-    flags: Flags | None = None,
-    *,
-    existing: MapNode | None = None,
-) -> Loaded[BatchDeployment]:
-    """Load a model deployment in its current (`type: model`) or legacy layout (no `type`)."""
-    source = open_source(path, sets, flags or {}, existing=existing)
-    tree = source.tree
-    kind = tree.items.get("type")
-    if isinstance(kind, ScalarNode) and snake(kind.value) == "pipeline":
-        # The rest of such a file means nothing to a model deployment.
-        sentence = (
-            "pipeline deployments are not supported yet; deploy the model alone with `type: model`"
-        )
-        raise FieldErrors([refused(kind.mark, "type", sentence)])
-    source.rules(tree, azure_keys.DEPLOYMENT)
-    _settings(source, legacy=kind is None)
-    _member(source, "resources", azure_keys.RESOURCES)
-    _asset(source, "model", _model)
-    _asset(source, "environment", _environment)
-    _code(source)
-    compute = tree.items.get("compute")
-    if isinstance(compute, ScalarNode) and isinstance(compute.value, str):
-        compute.value = compute_name(compute.value)
-    return _finish(BatchDeployment, source)
-
-
-def _finish(noun: type[N], source: Source) -> Loaded[N]:
+def finished(noun: type[N], source: Source) -> Loaded[N]:
+    """Build the noun. Raises: FieldErrors with everything that is wrong."""
     return Loaded(validated(noun, source.tree, source.problems), source.warnings)
 
 
-_LEGACY_SETTINGS = tuple(DeploymentSettings.model_fields)
-_INHERITED_AT_ROOT = ("environment_variables", "error_threshold")
-
-
-def _settings(source: Source, *, legacy: bool) -> None:
-    """Move settings from the root to `settings`; check what only makes sense together."""
-    tree = source.tree
-    settings = tree.items.get("settings")
-    for key in _LEGACY_SETTINGS:
-        if key not in tree.items:
-            continue
-        if not (legacy or key in _INHERITED_AT_ROOT):
-            sentence = "stands at the root: with `type: model` it belongs below `settings`"
-            source.problems.append(Problem(tree.keys[key], key, sentence))
-            tree.take(key)
-            continue
-        if settings is None:
-            settings = MapNode(tree.keys[key])
-            tree.put("settings", tree.keys[key], settings)
-        if not isinstance(settings, MapNode):
-            return  # said by the validation of the noun
-        mark, node = tree.keys[key], tree.items[key]
-        tree.take(key)
-        if key in settings.items:
-            source.refuse(
-                node, key, f"stands below `settings` too ({settings.keys[key]}); keep one"
-            )
-        else:
-            settings.put(key, mark, node)
-    if isinstance(settings, MapNode):
-        source.rules(settings, azure_keys.SETTINGS, "settings.")
-        _settings_together(source, settings)
-
-
-def _settings_together(source: Source, settings: MapNode) -> None:
-    resources = source.tree.items.get("resources")
-    count = settings.items.get("instance_count")
-    if (
-        count is not None
-        and isinstance(resources, MapNode)
-        and "instance_count" in resources.items
-        and not (isinstance(count, ScalarNode) and count.value is None)
-    ):
-        source.refuse(
-            count,
-            "settings.instance_count",
-            "is resources.instance_count by another name; keep one",
-        )
-    action = settings.items.get("output_action")
-    name = settings.items.get("output_file_name")
-    if (
-        isinstance(action, ScalarNode)
-        and snake(action.value) == "summary_only"
-        and isinstance(name, ScalarNode)
-        and name.value is not None
-    ):
-        source.refuse(
-            name,
-            "settings.output_file_name",
-            "means nothing with output_action: summary_only, which writes no predictions file; "
-            "remove one of the two",
-        )
-
-
-def _member(source: Source, key: str, rules: azure_keys.KeyRules) -> None:
-    node = source.tree.items.get(key)
-    if isinstance(node, MapNode):
-        source.rules(node, rules, f"{key}.")
-
-
-def _asset(source: Source, key: str, inline: Callable[[Source, MapNode, str], None]) -> None:
-    """Bring `model` or `environment` of a deployment to a reference or an inline asset."""
-    node = source.tree.items.get(key)
-    if isinstance(node, MapNode):
-        inline(source, node, f"{key}.")
-        return
-    if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
-        return
-    if key == "model" and _means_a_path(node.value, source.folder_of(node)):
-        asset = MapNode(node.mark)
-        asset.put("path", node.mark, ScalarNode(node.mark, node.value))
-        source.tree.put(key, source.tree.keys[key], asset)
-        inline(source, asset, f"{key}.")
-        return
-    try:
-        node.value = asset_reference(node.value, "model" if key == "model" else "environment")
-    except Invalid as error:
-        source.refuse(node, key, error.message, error.code)
-
-
-def _means_a_path(text: str, folder: Path) -> bool:
-    if is_reference(text):
-        return False
-    return (
-        is_uri(text)
-        or text.startswith((".", "/", "~"))
-        or "/" in text
-        or found_at(local_path(text, folder)) is not None
-    )
-
-
-def _model(source: Source, tree: MapNode, prefix: str) -> None:
+def check_model(source: Source, tree: MapNode, prefix: str) -> None:
     """Check a model and make its path absolute."""
     source.rules(tree, azure_keys.MODEL, prefix)
     kind, path = tree.items.get("type"), tree.items.get("path")
@@ -300,9 +169,15 @@ def _model(source: Source, tree: MapNode, prefix: str) -> None:
         tree.take("type")
         sentence = "triton_model is not supported: write a scoring script that loads the model"
         source.problems.append(refused(kind.mark, f"{prefix}type", sentence))
-    if not isinstance(path, ScalarNode) or not isinstance(path.value, str) or is_uri(path.value):
+    if not isinstance(path, ScalarNode) or not isinstance(path.value, str):
+        return  # said by the validation of the noun
+    try:
+        place = model_source(path.value)
+    except Invalid as error:
+        source.refuse(path, f"{prefix}path", error.message, error.code)
         return
-    if path.value.startswith("upload:"):  # as the server shows it
+    if not isinstance(place, Location) or is_uri(path.value):
+        path.value = str(place)
         return
     found = local_path(path.value, source.folder_of(path))
     if found_at(found) is None:
@@ -313,7 +188,7 @@ def _model(source: Source, tree: MapNode, prefix: str) -> None:
         tree.put("type", path.mark, ScalarNode(path.mark, "mlflow_model"))
 
 
-def _environment(source: Source, tree: MapNode, prefix: str) -> None:
+def check_environment(source: Source, tree: MapNode, prefix: str) -> None:
     """Check an environment and read the files it names into it."""
     from batchpoint.cli.yaml_tree import parse_mapping
 
@@ -354,40 +229,3 @@ def _named_file(source: Source, node: ScalarNode, name: str) -> tuple[str, str] 
     except Invalid as error:
         source.refuse(node, name, str(error), error.code)
         return None
-
-
-def _inside(folder: Path, script: str) -> bool:
-    """Tell whether a regular file is really (links followed) in a folder."""
-    try:
-        found = (folder / script).resolve()
-        return found.is_relative_to(folder.resolve()) and found_at(found) == "file"
-    except (OSError, ValueError, RuntimeError):  # no path at all, or links in a circle
-        return False
-
-
-def _code(source: Source) -> None:
-    """Check the scoring code and make its folder absolute."""
-    code = source.tree.items.get("code_configuration")
-    if not isinstance(code, MapNode):
-        return
-    node, script = code.items.get("code"), code.items.get("scoring_script")
-    name = "code_configuration.code"
-    if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
-        return  # said by the validation of the noun
-    if node.value.startswith("upload:"):
-        return
-    if is_reference(node.value) or is_uri(node.value):
-        sentence = f"{node.value!r} is not supported: give the path of a local folder"
-        source.problems.append(refused(node.mark, name, sentence))
-        return
-    folder = local_path(node.value, source.folder_of(node))
-    if found_at(folder) != "folder":
-        source.refuse(node, name, f"no folder is at {str(folder)!r}", "scoring_script_invalid")
-        return
-    node.value = str(folder)
-    if not isinstance(script, ScalarNode) or not isinstance(script.value, str):
-        return  # said by the validation of the noun
-    if not _inside(folder, script.value):
-        sentence = f"no file {script.value!r} is in the code folder {str(folder)!r}"
-        name = "code_configuration.scoring_script"
-        source.refuse(script, name, sentence, "scoring_script_invalid")

@@ -17,6 +17,8 @@ from batchpoint.cli.yaml_nodes import (
     yaml_error,
 )
 
+_SEALED = "credentials"
+
 
 def tree_of(value: object, mark: Mark) -> Node:
     """Build a tree from plain data (a resource as the server has it), all of it at one place."""
@@ -34,6 +36,8 @@ def tree_of(value: object, mark: Mark) -> Node:
 def apply_sets(tree: MapNode, sets: Sequence[str]) -> None:
     """Apply each `a.b=value` in turn; the value is YAML, nothing means null (unset).
 
+    What is set below `credentials` is text as it stands: secrets are full of YAML's marks.
+
     Raises:
         Invalid: `yaml_invalid`, naming the option, for what is not `key=value` or not YAML.
     """
@@ -44,7 +48,12 @@ def apply_sets(tree: MapNode, sets: Sequence[str]) -> None:
         mark = Mark(f"--set {path}" if path else "--set", 0, 0)
         steps = path.split(".")
         if not equals or not all(steps):
-            raise yaml_error(mark, f"expected KEY=VALUE with a dotted key, got {shown(text)}")
+            got = "" if text.startswith(_SEALED) else f", got {shown(text)}"
+            mark = Mark("--set", 0, 0) if got == "" else mark
+            raise yaml_error(mark, f"expected KEY=VALUE with a dotted key{got}")
+        if steps[0] == _SEALED and len(steps) > 1:
+            set_path(tree, steps, ScalarNode(mark, value or None))
+            continue
         node = parse_tree(value, str(mark)) or ScalarNode(mark, None)
         set_path(tree, steps, _placed(node, mark))
 

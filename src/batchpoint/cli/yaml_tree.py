@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import yaml
 
-from batchpoint.cli.asset_references import found_at
 from batchpoint.cli.yaml_nodes import (
     ListNode,
     MapNode,
@@ -28,12 +27,12 @@ from batchpoint.cli.yaml_nodes import (
     shown,
     yaml_error,
 )
+from batchpoint.client.pointers import found_at
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PREFIX = "tag:yaml.org,2002:"
-_SHOWN_CHARS = 60
 
 
 def read_bounded(path: Path, shown_as: str | None = None) -> str:
@@ -185,10 +184,13 @@ class _Builder:
         if isinstance(opened, _OpenMap) and opened.key is None:
             raise yaml_error(mark, "a key must be text, not an alias")
         if anchor not in self.anchors:
-            raise yaml_error(mark, f"alias *{anchor[:_SHOWN_CHARS]} has no anchor before it")
+            raise yaml_error(
+                mark,
+                "an alias has no anchor before it; put quotes around text that begins with '*'",
+            )
         node = self.anchors[anchor]
         if node is None:
-            raise yaml_error(mark, f"alias *{anchor[:_SHOWN_CHARS]} contains itself")
+            raise yaml_error(mark, "an alias contains itself")
         self.count(node.size - 1, mark)
         return node
 
@@ -213,9 +215,9 @@ class _Builder:
 
     def refuse_tag(self, event: Any, mark: Mark) -> None:
         if event.tag is not None:
-            tag = str(event.tag).replace(_PREFIX, "!!")
             raise yaml_error(
-                mark, f"the tag {tag[:_SHOWN_CHARS]} is not allowed: write a plain value"
+                mark,
+                "a tag is not allowed: write a plain value, in quotes if it begins with '!'",
             )
 
 

@@ -60,7 +60,7 @@ def test_the_same_idempotency_key_gives_the_same_job(deployed: Cli) -> None:
         (["heart", "--input", "data", "-d", "nope"], "error[deployment_not_found]"),
         (
             ["heart", "--input", "azureml:d@latest"],
-            "--input: 'azureml:d@latest' names a data asset",
+            "error[data_not_found]: there is no data asset named 'd'",
         ),
         (
             ["heart", "-i", "data", "--input-type", "mltable"],

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchpoint.cli import yaml_files
+from batchpoint.cli import yaml_deployment, yaml_files
 from batchpoint.cli.yaml_fields import FieldErrors
 from batchpoint.cli.yaml_nodes import plain
 from batchpoint.cli.yaml_tree import parse_mapping
@@ -78,7 +78,7 @@ def test_the_current_layout(write: Write, tmp_path: Path) -> None:
         "sub/environment/conda.yaml",
         "name: x\ndependencies:\n  - python=3.8\n  - pip: [torch==1.10]\n",
     )
-    deployment, warnings = yaml_files.load_deployment(path)
+    deployment, warnings = yaml_deployment.load_deployment(path)
     assert warnings == []
     assert deployment.name == "mnist-torch-dpl"
     assert deployment.compute == "batch-cluster"
@@ -105,7 +105,7 @@ def test_the_legacy_layout_means_the_same(write: Write) -> None:
         "environment_variables: {A: 1.10, B: true}\noutput_action: AppendRow\n"
         "resources: {instance_count: 3}\nmax_concurrency_per_instance: 4\n",
     )
-    deployment = yaml_files.load_deployment(path).noun
+    deployment = yaml_deployment.load_deployment(path).noun
     settings = deployment.settings
     assert deployment.type == "model"
     assert deployment.resources.instance_count == 3
@@ -124,7 +124,7 @@ def test_all_mistakes_at_once_with_their_places(write: Write) -> None:
         "  retry_settings: {max_retries: [1]}\nmini_batch_size: 3\nenvironment: [a]\n"
         "resources: {instance_count: 0}\n",
     )
-    found = said(lambda: yaml_files.load_deployment(path))
+    found = said(lambda: yaml_deployment.load_deployment(path))
     expected = """\
 deployment.yml:1:7: name: 'x!' is not a name: expected 3 to 32 letters, digits and hyphens, \
 beginning with a letter and not ending with a hyphen
@@ -148,8 +148,8 @@ deployment.yml:12:29: resources.instance_count: expected a whole number from 1 t
     [
         ("type: pipeline\ncomponent: x", "pipeline deployments are not supported yet"),
         ("type: Pipeline", "pipeline deployments are not supported yet"),
-        ("model: azureml:heart", "'azureml:heart' is not a reference to a model"),
-        ("model: azureml:heart@best", "the only label is 'latest'"),
+        ("model: azureml:heart", "names a model without its version"),
+        ("model: azureml:heart@best", "has a label other than 'latest', the only one"),
         ("model: {path: nowhere}", "nothing is at"),
         ("model: {path: ., type: triton_model}", "triton_model is not supported"),
         ("environment: {build: {path: .}}", "environment.build: is not supported: images are not"),
@@ -157,7 +157,8 @@ deployment.yml:12:29: resources.instance_count: expected a whole number from 1 t
         ("environment: {conda_file: nowhere.yml}", "does not exist or is not a regular file"),
         ("environment: {conda_file: s3://b/c.yml}", "is a URI: expected a local path"),
         ("code_configuration: {code: nowhere, scoring_script: s.py}", "no folder is at"),
-        ("code_configuration: {code: azureml:x:1, scoring_script: s.py}", "is not supported: give"),
+        ("code_configuration: {code: azureml:x, scoring_script: s.py}", "without its version"),
+        ("code_configuration: {code: s3://b/x, scoring_script: s.py}", "is not supported: give"),
         (
             "code_configuration: {code: [a], scoring_script: s.py}",
             "code_configuration.code: expected text, got a list",
@@ -177,7 +178,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(write: Write, text: str, sen
     needed = {"name": "blue", "endpoint_name": "heart", "model": "azureml:m:1"}
     lines = [f"{key}: {value}" for key, value in needed.items() if key not in given]
     path = write("d.yml", "\n".join([text, *lines]))
-    [line] = said(lambda: yaml_files.load_deployment(path))
+    [line] = said(lambda: yaml_deployment.load_deployment(path))
     assert sentence in line
     assert line.startswith("d.yml:")
 
@@ -195,25 +196,28 @@ def test_what_cannot_be_honoured_is_refused_by_name(write: Write, text: str, sen
             ),
             "azureml:heart:3",
         ),
-        ("azureml:/subscriptions/s/x/models/heart/versions/3", "azureml:heart:3"),
+        (
+            "azureml:/subscriptions/s/resourceGroups/g/workspaces/w/models/heart/versions/3",
+            "azureml:heart:3",
+        ),
     ],
 )
 def test_references_come_out_in_one_form(write: Write, model: str, meant: str) -> None:
     path = write("d.yml", f"name: blue\nendpoint_name: heart\nmodel: {model}\n")
-    assert yaml_files.load_deployment(path).noun.model == meant
+    assert yaml_deployment.load_deployment(path).noun.model == meant
 
 
 def test_a_path_in_place_of_a_model_is_an_inline_model(write: Write, tmp_path: Path) -> None:
     write("sub/m/MLmodel", "")
     path = write("sub/d.yml", "name: blue\nendpoint_name: heart\nmodel: ./m\n")
-    model = yaml_files.load_deployment(path).noun.model
+    model = yaml_deployment.load_deployment(path).noun.model
     assert not isinstance(model, str)
     assert (model.path, model.type) == (str(tmp_path / "sub/m"), "mlflow_model")
 
 
 def test_set_wins_over_the_file_and_flags_over_both(write: Write) -> None:
     path = write("d.yml", "name: blue\nendpoint_name: heart\nmodel: azureml:m:1\n")
-    deployment = yaml_files.load_deployment(
+    deployment = yaml_deployment.load_deployment(
         path,
         ["settings.mini_batch_size=7", "tags.a.b=", "tags={v: 1.10}", "name=red", "description="],
         {"name": ("--name", "green")},
@@ -226,7 +230,7 @@ def test_set_wins_over_the_file_and_flags_over_both(write: Write) -> None:
 def test_paths_of_set_are_those_of_the_current_folder(write: Write, tmp_path: Path) -> None:
     write("here/model.pkl", "")
     path = write("sub/d.yml", "name: blue\nendpoint_name: heart\nmodel: azureml:m:1\n")
-    model = yaml_files.load_deployment(path, ["model=./here/model.pkl"]).noun.model
+    model = yaml_deployment.load_deployment(path, ["model=./here/model.pkl"]).noun.model
     assert not isinstance(model, str)
     assert model.path == str(tmp_path / "here/model.pkl")
 
@@ -235,12 +239,12 @@ def test_paths_of_set_are_those_of_the_current_folder(write: Write, tmp_path: Pa
 def test_a_set_that_is_none_is_refused(write: Write, option: str) -> None:
     path = write("d.yml", "name: blue\nendpoint_name: heart\nmodel: azureml:m:1\n")
     with pytest.raises(Invalid, match="--set"):
-        yaml_files.load_deployment(path, [option])
+        yaml_deployment.load_deployment(path, [option])
 
 
 def test_a_bad_value_of_set_is_told_with_the_option(write: Write) -> None:
     path = write("d.yml", "name: blue\nendpoint_name: heart\nmodel: azureml:m:1\n")
-    [line] = said(lambda: yaml_files.load_deployment(path, ["settings.mini_batch_size=no"]))
+    [line] = said(lambda: yaml_deployment.load_deployment(path, ["settings.mini_batch_size=no"]))
     assert line.startswith("--set settings.mini_batch_size: settings.mini_batch_size: expected")
 
 
@@ -355,7 +359,7 @@ def test_any_values_are_a_deployment_or_refused(data: dict[str, object]) -> None
     tree = tree_of(data, Mark("f", 1, 1))
     assert isinstance(tree, MapNode)
     try:
-        deployment = yaml_files.load_deployment(None, existing=tree).noun
+        deployment = yaml_deployment.load_deployment(None, existing=tree).noun
     except FieldErrors:
         return
     assert deployment.name == data["name"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batchpoint.cli.yaml_files import load_deployment
+from batchpoint.cli.yaml_deployment import load_deployment
 from batchpoint.cli.yaml_tree import parse_mapping, read_bounded
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
