@@ -11,6 +11,7 @@ from batchpoint.api.app import create_app
 from batchpoint.api.services import Services
 from batchpoint.clock import SystemClock
 from batchpoint.control.assets import Assets
+from batchpoint.control.input_checks import InputChecks
 from batchpoint.control.invocation import Invocations
 from batchpoint.control.output_checks import OutputChecks
 from batchpoint.control.registry import Registry
@@ -80,6 +81,7 @@ def control_plane(home: Path, *, embedded: bool = True) -> ControlPlane:
         ledger,
         registry,
         assets.references,
+        InputChecks(datastores.access_for),
         OutputChecks(datastores, home, None),
         clock,
         lambda: wakes.append("woken"),

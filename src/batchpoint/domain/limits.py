@@ -56,6 +56,9 @@ PATTERN_CHARS_MAX = 1_024
 PATTERN_ACROSS_MAX = 4
 # Looking at the files of a list of URLs: so many at a time.
 LOOKS_AT_ONCE_MAX = 16
+# How long an invoke waits for a store that does not answer; and a job, before it says so.
+INPUT_LOOK_SECONDS_MAX = 5.0
+INPUT_ANSWER_SECONDS_MAX = 20.0
 
 # Inputs from object stores that lie on a node's disk, being fetched or waiting for a worker. One
 # task with more than that may pass alone.

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Protocol
+from urllib.parse import unquote
 
+from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.minibatch import Slice
 from batchpoint.formats.durable import write_fully
@@ -22,6 +24,8 @@ from batchpoint.storage.interface import Found, Location
 
 _HEADER_GUESS_BYTES = 64 * 1024
 _HEADERS_CACHED_MAX = 64
+_FOLDERS_CACHED_MAX = 1_024
+_WEB = ("http://", "https://")
 _HEADERLESS = (".jsonl", ".ndjson")
 # Readers of row groups may look some bytes further (a workaround for files of old writers).
 _BEYOND_GROUP_BYTES = 128
@@ -46,6 +50,7 @@ class RemoteFiles:
         """Find stores by `locations`, which is asked for when the first one is needed."""
         self._find = cache(locations)
         self._footers = footers
+        self._folders: dict[str, Location] = {}
         self._headers: dict[tuple[str, str], bytes] = {}
 
     def bring(self, one: Slice, target: Path) -> Part | None:
@@ -62,26 +67,47 @@ class RemoteFiles:
             Unavailable: the store does not answer.
             OSError: the file cannot be written.
         """
-        location = self._find().at(one.uri)
-        if one.unit == "bytes":
-            return self._range(one, location, target)
-        if one.unit == "row_groups":
-            return self._row_groups(one, location, target)
-        if one.size == 0 and not one.etag:
-            _write(target, location.store.stream(location.path))
-        else:
-            location.store.fetch(Found(location.path, one.size, one.etag), target)
+        location = self._at(one.uri)
+        try:
+            if one.unit == "bytes":
+                return self._range(one, location, target)
+            if one.unit == "row_groups":
+                return self._row_groups(one, location, target)
+            if one.size == 0 and not one.etag:
+                _write(target, location.store.stream(location.path))
+            else:
+                location.store.fetch(Found(location.path, one.size, one.etag), target)
+        except BaseException:
+            target.unlink(missing_ok=True)  # it may be tried again
+            raise
         return None
 
     def open(self, whole: Slice) -> BinaryIO:
         """Open an object as a stream that is read once; errors as in `bring`."""
-        location = self._find().at(whole.uri)
+        location = self._at(whole.uri)
         chunks = location.store.stream(location.path, etag=whole.etag)
         return io.BufferedReader(_Chunks(chunks), _BUFFER_BYTES)
 
     def row_groups(self, whole: Slice) -> tuple[RowGroup, ...]:
         """Return the row groups of a Parquet object; errors as in `bring`."""
-        return self._footers.of(whole, self._find().at(whole.uri)).groups
+        return self._footers.of(whole, self._at(whole.uri)).groups
+
+    def _at(self, uri: str) -> Location:
+        """Find the store of an object; those of one folder lie in the same one."""
+        folder, slash, name = uri.rpartition("/")
+        if uri.startswith(_WEB):
+            name = unquote(name)
+            if "?" in uri or "#" in uri:
+                return self._find().at(uri)
+        known = self._folders.get(folder)
+        if known is not None and name:
+            return Location(known.store, f"{known.path}{name}")
+        found = self._find().at(uri)
+        if slash and name and found.path.endswith(name):
+            if len(self._folders) >= _FOLDERS_CACHED_MAX:
+                self._folders.clear()
+            self._folders[folder] = Location(found.store, found.path[: -len(name)])
+        return found
 
     def _range(self, one: Slice, location: Location, target: Path) -> Part:
         header = b""
@@ -166,7 +192,7 @@ def remote_files(order: NodeOrder, scratch: Path) -> RemoteFiles:
     def locations() -> Locations:
         from batchpoint.storage.object_locations import ObjectLocations  # noqa: PLC0415 - slow
 
-        return ObjectLocations(order.access)
+        return ObjectLocations(order.access, timeout_seconds=limits.INPUT_ANSWER_SECONDS_MAX)
 
     folder = JobFolder(order.job_dir).work / "footers"
     return RemoteFiles(locations, ParquetFooters(order.spec.environment.python, folder, scratch))

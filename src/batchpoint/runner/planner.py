@@ -136,7 +136,7 @@ class Planner:
     def _locations(self) -> Locations:
         from batchpoint.storage.object_locations import ObjectLocations  # noqa: PLC0415 - slow
 
-        return ObjectLocations(self._access)
+        return ObjectLocations(self._access, timeout_seconds=limits.INPUT_ANSWER_SECONDS_MAX)
 
     async def _list(self, listing: Listing) -> list[Slice]:
         """Take the next items in a thread, waiting for a store as long as it takes."""
