@@ -2,7 +2,9 @@
 
     data/heart-01.csv …       patients without a diagnosis, a few hundred per file
     model/                    a scikit-learn pipeline with XGBoost, saved in MLflow's format
-    expected/predictions.csv  what MLflow itself predicts for data/, row for row
+    model-v2/                 the same with more trees, for a second deployment
+    expected/predictions.csv  what MLflow itself predicts for data/ with model/, row for row
+    expected/predictions-v2.csv  … and with model-v2/
 
 The numbers are invented (from a seed, so that every run makes the same ones), in the 13 columns of
 the well-known heart disease data of the UCI repository. Nothing here knows of batchpoint: this is
@@ -25,6 +27,7 @@ SEED = 20
 TRAINING_ROWS = 1_500
 FILES = 10
 ROWS_PER_FILE = 300
+TREES, TREES_V2 = 60, 200
 
 NUMBERS = ["age", "trestbps", "chol", "thalach", "oldpeak", "ca"]
 FLAGS = ["sex", "fbs", "exang"]
@@ -75,7 +78,7 @@ def diagnosis(frame: pd.DataFrame, chance: np.random.Generator) -> pd.Series:
     return pd.Series(ill.astype(int), name="target")
 
 
-def trained_pipeline(frame: pd.DataFrame, target: pd.Series) -> object:
+def trained_pipeline(frame: pd.DataFrame, target: pd.Series, trees: int) -> object:
     """Fit preprocessing and classifier as one scikit-learn pipeline."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
@@ -94,7 +97,7 @@ def trained_pipeline(frame: pd.DataFrame, target: pd.Series) -> object:
             ("flags", "passthrough", FLAGS),
         ]
     )
-    classifier = XGBClassifier(n_estimators=60, max_depth=3, n_jobs=1, random_state=SEED)
+    classifier = XGBClassifier(n_estimators=trees, max_depth=3, n_jobs=1, random_state=SEED)
     return Pipeline([("preprocess", preprocessing), ("classify", classifier)]).fit(frame, target)
 
 
@@ -158,22 +161,23 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=here, help="where to write (default: here)")
     folder: Path = parser.parse_args().folder
 
-    for name in ("data", "model", "expected"):
+    for name in ("data", "model", "model-v2", "expected"):
         shutil.rmtree(folder / name, ignore_errors=True)
     chance = np.random.default_rng(SEED)
     training = patients(TRAINING_ROWS, chance)
     target = diagnosis(training, chance)
-    pipeline = trained_pipeline(training, target)
 
     data = folder / "data"
     data.mkdir(parents=True)
     for number in range(1, FILES + 1):
         rows = ROWS_PER_FILE + 10 * (number % 3)
         patients(rows, chance).to_csv(data / f"heart-{number:02}.csv", index=False)
-    save_model(pipeline, training, folder / "model")
-    # Written last: where it is, everything is.
-    write_expected(data, folder / "model", folder / "expected" / "predictions.csv")
-    print(f"{FILES} files in {data}, model in {folder / 'model'}")
+    # model/ with its predictions comes last: where they are, everything is.
+    for suffix, trees in (("-v2", TREES_V2), ("", TREES)):
+        model = folder / f"model{suffix}"
+        save_model(trained_pipeline(training, target, trees), training, model)
+        write_expected(data, model, folder / "expected" / f"predictions{suffix}.csv")
+    print(f"{FILES} files in {data}, models in {folder / 'model'} and {folder / 'model-v2'}")
 
 
 if __name__ == "__main__":
