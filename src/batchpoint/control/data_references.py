@@ -156,7 +156,15 @@ def below(uri: str, path: str) -> str:
 
 
 def _check_scheme(uri: str, where: str) -> None:
-    scheme = uri.partition(":")[0].lower()
+    scheme, _, rest = uri.partition("://")
+    scheme = scheme.partition(":")[0].lower()
+    if scheme in ("http", "https") and "@" in rest.partition("/")[0]:
+        raise Invalid(
+            f"the {scheme} URL holds a user name or password, which would be kept and shown with "
+            "the job: register a datastore with these credentials, and leave them out",
+            code="uri_invalid",
+            where=where,
+        )
     if is_uri(uri) and scheme not in SCHEMES:
         raise Invalid(
             f"{uri!r} cannot be read: expected a path or a URI of {', '.join(SCHEMES)}, or "

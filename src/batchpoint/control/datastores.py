@@ -96,24 +96,25 @@ class Datastores:
         (`storage_unavailable`).
         """
         asset_name(datastore.name)
-        known = self._ledger.get_resource("datastore", datastore.name)
-        stored = None if known is None else _datastore(known)
-        credentials = self._credentials(datastore, stored, known)
+        credentials = self._credentials(datastore)
         check_credentials(datastore, credentials)
         if datastore.type == "local":
             _check_folder(datastore.path or "")
         # Outside the transaction: it talks to somebody else's server.
         findings = None if skip_validation else self._tested(datastore, credentials)
-        told = datastore.model_copy(
-            update={
-                "credentials": None,
-                "credentials_type": credentials.type,
-                "is_default": stored is not None and stored.is_default,
-                "findings": findings,
-                "created_at": self._now() if stored is None else stored.created_at,
-            }
-        )
         with self._ledger.atomic():
+            known = self._ledger.get_resource("datastore", datastore.name)
+            stored = None if known is None else _datastore(known)
+            credentials = self._credentials(datastore)
+            told = datastore.model_copy(
+                update={
+                    "credentials": None,
+                    "credentials_type": credentials.type,
+                    "is_default": stored is not None and stored.is_default,
+                    "findings": findings,
+                    "created_at": self._now() if stored is None else stored.created_at,
+                }
+            )
             was_default = self.default_name() == datastore.name
             new = self._save(told, self._sealed(credentials)) and datastore.name not in BUILT_IN
             if "is_default" in datastore.model_fields_set and datastore.is_default != was_default:
@@ -255,15 +256,15 @@ class Datastores:
             credentials_type="none",
         )
 
-    def _credentials(
-        self, datastore: Datastore, stored: Datastore | None, known: Record | None
-    ) -> Credentials:
+    def _credentials(self, datastore: Datastore) -> Credentials:
         """Return what opens a datastore from now on: what was given, or else what it had."""
         if datastore.credentials is not None:
             return datastore.credentials
+        known = self._ledger.get_resource("datastore", datastore.name)
         kept = self._opened(known)
-        if kept is None or stored is None:
+        if kept is None or known is None:
             return Credentials()
+        stored = _datastore(known)
         moved = [f for f in _WHOSE_IT_IS if getattr(stored, f) != getattr(datastore, f)]
         if moved:
             raise Invalid(

@@ -121,6 +121,13 @@ def test_what_cannot_be_read(
     assert caught.value.code == code
 
 
+def test_passwords_are_kept_out_of_jobs(plane: ControlPlane) -> None:
+    with pytest.raises(Invalid, match="register a datastore") as caught:
+        resolved(plane, "https://me:shh@host/data.csv")
+    assert caught.value.code == "uri_invalid"
+    assert "shh" not in str(caught.value)
+
+
 def test_tables_of_azure_are_kept_but_not_scored(plane: ControlPlane, tmp_path: Path) -> None:
     folder = data_folder(tmp_path / "table")
     plane.assets.data.register(Data(name="table", path=str(folder), type="mltable"))
