@@ -59,6 +59,7 @@ class ImageScoring:
                 bad.append(unreadable(place, bounded(str(problem), 1_000)))
                 continue
             isolation.score_whole(place, given)
+        isolation.join_wholes()
         return bad
 
     def _given(self, item: Dict[str, Any]) -> Any:

@@ -138,8 +138,11 @@ def _rendered(parts: Sequence[Part], items: Sequence[Dict[str, Any]], request: R
         none = Table([] if azure else rows.source_columns([], []), 0)
         data, _, columns, encoding = rows.render(none, rows.CSV if azure else style)
         return Scored(data, 0, columns, rows.AZURE if azure else encoding)
-    tables = [_with_sources(part, items, azure=azure) for part in _ordered(parts)]
-    whole = tables[0] if len(tables) == 1 else _joined(tables)
+    names = [item["name"] for item in items]
+    if azure:
+        names = [posixpath.basename(name) for name in names]
+    tables = [_with_sources(part, names, azure=azure) for part in _ordered(parts)]
+    whole = tables[0] if len(tables) == 1 else rows.joined(tables)
     data, _, columns, encoding = rows.render(whole, rows.CSV if azure else style)
     return Scored(data, count, columns, rows.AZURE if azure else encoding)
 
@@ -164,15 +167,14 @@ def _by_item(parts: Sequence[Part]) -> List[Part]:
     return sorted(pieces, key=lambda part: (int(part.batch.place[0]), int(part.batch.row[0])))
 
 
-def _with_sources(part: Part, items: Sequence[Dict[str, Any]], *, azure: bool) -> Table:
+def _with_sources(part: Part, names: Sequence[str], *, azure: bool) -> Table:
     """Return the predictions with their file and row number beside them."""
     batch, table = part
     row = Column(rows.ROW_COLUMN, load=batch.row.tolist, arrow=_arrow(batch.row))
-    names = [item["name"] for item in items]
+    source = _file_column(names, batch)
     if azure:  # row, predictions, base name of the file: in this order and without a header
-        source = _file_column([posixpath.basename(name) for name in names], batch)
         return Table([row, *table.columns, source], table.count)
-    return Table([_file_column(names, batch), row, *table.columns], table.count)
+    return Table([source, row, *table.columns], table.count)
 
 
 def _file_column(names: Sequence[str], batch: Batch) -> Column:
@@ -197,16 +199,3 @@ def _arrow(values: Any) -> Any:
         return importlib.import_module("pyarrow").array(values)
     except ImportError:
         return None
-
-
-def _joined(tables: Sequence[Table]) -> Table:
-    """Return the tables one below the other: columns by name, in the order they first came."""
-    names = list(dict.fromkeys(column.name for table in tables for column in table.columns))
-    columns: List[Column] = []
-    for name in names:
-        values: List[Any] = []
-        for table in tables:
-            found = [column for column in table.columns if column.name == name]
-            values.extend(found[0].cells if found else [None] * table.count)
-        columns.append(Column(name, values))
-    return Table(columns, sum(table.count for table in tables))

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, cast
 
 from batchpoint_worker.failures import error_of, plain_error
 from batchpoint_worker.returned import table_of
-from batchpoint_worker.rows import Table
+from batchpoint_worker.rows import Table, joined
 from batchpoint_worker.scorer import Error, TaskFailed
 from batchpoint_worker.sources import Bad, Batch
 
@@ -55,6 +55,7 @@ class Isolation:
         self._predict = predict
         self.parts: List[Part] = []
         self.bad: List[Bad] = []
+        self._wholes: List[Tuple[int, Table]] = []
         self._whole_items: Dict[Tuple[str, str], int] = {}
         self._rows_failed = False
         self._something_scored = False
@@ -74,11 +75,11 @@ class Isolation:
     def score_whole(self, place: int, given: Any) -> None:
         """Predict an item that has no rows of its own, as an image; it may give any number of them.
 
+        They are among the parts once `join_wholes` is called.
+
         Raises:
             Exception: what the model raised, when it failed alike on item after item.
         """
-        np: Any = importlib.import_module("numpy")
-        pd: Any = importlib.import_module("pandas")
         try:
             table = predicted(self._predict(given), ANY_COUNT)
         except TaskFailed:
@@ -87,11 +88,21 @@ class Isolation:
             self._fail_whole(place, None, problem)
             return
         self._something_scored = True
-        if table.count:
-            frame = pd.DataFrame(index=range(table.count))
-            places = np.full(table.count, place, dtype=np.int32)
-            batch = Batch(frame, places, np.arange(table.count, dtype=np.int64), [place])
-            self.parts.append(Part(batch, table))
+        self._wholes.append((place, table))
+
+    def join_wholes(self) -> None:
+        """Make one part of the items that `score_whole` has predicted."""
+        np: Any = importlib.import_module("numpy")
+        pd: Any = importlib.import_module("pandas")
+        wholes, self._wholes = self._wholes, []
+        counts = [table.count for _, table in wholes]
+        if not sum(counts):
+            return
+        places = np.asarray([place for place, _ in wholes], dtype=np.int32)
+        numbers = np.concatenate([np.arange(count, dtype=np.int64) for count in counts])
+        frame = pd.DataFrame(index=range(sum(counts)))
+        batch = Batch(frame, np.repeat(places, counts), numbers, places.tolist())
+        self.parts.append(Part(batch, joined([table for _, table in wholes if table.count])))
 
     def finish(self) -> None:
         """Raise what the model raised if all it did was to fail each item in the same way."""

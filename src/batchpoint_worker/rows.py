@@ -182,6 +182,19 @@ def _arrow(table: Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def joined(tables: Sequence[Table]) -> Table:
+    """Return the tables one below the other: columns by name, in the order they first came."""
+    names = list(dict.fromkeys(column.name for table in tables for column in table.columns))
+    columns: List[Column] = []
+    for name in names:
+        values: List[Any] = []
+        for table in tables:
+            found = [column for column in table.columns if column.name == name]
+            values.extend(found[0].cells if found else [None] * table.count)
+        columns.append(Column(name, values))
+    return Table(columns, sum(table.count for table in tables))
+
+
 def unique_names(names: Sequence[str]) -> List[str]:
     """Return column names of which none occurs twice: a repeated `x` becomes `x.1`, `x.2`."""
     taken: Dict[str, int] = {}
