@@ -28,7 +28,15 @@ def find_package() -> None:
 
 
 def main() -> int:
-    """Run a worker on the file descriptors named by the arguments; returns the exit status."""
+    """Run a worker on the file descriptors named by the arguments; returns the exit status.
+
+    With `--repro ORDER [--debugger]` one mini-batch is scored in the foreground instead.
+    """
+    if sys.argv[1:2] == ["--repro"]:
+        find_package()
+        from batchpoint_worker import repro
+
+        return repro.run(sys.argv[2], debugger="--debugger" in sys.argv[3:])
     parser = argparse.ArgumentParser(description="Scoring worker; started by a node agent.")
     for name in ("read", "write", "status"):
         parser.add_argument("--%s-fd" % name, type=int, required=True)

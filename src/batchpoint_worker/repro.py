@@ -18,7 +18,7 @@ from batchpoint_worker.scorer import Request, Scored, Scorer
 FAILED = 1
 
 
-def run(order_path: str, debugger: bool) -> int:
+def run(order_path: str, *, debugger: bool) -> int:
     """Load and score what an order says; returns the exit status: 1 when something failed.
 
     Rows go to stdout as CSV with a header, everything else to stderr. With `debugger`, Python's
@@ -43,7 +43,7 @@ def run(order_path: str, debugger: bool) -> int:
         scored = scorer.score(order["task"], request, _status_page())
         scorer.close()
     except BaseException as failure:  # noqa: BLE001 - bulkhead: user code may raise anything
-        return _failed(failure, doing, debugger)
+        return _failed(failure, doing, debugger=debugger)
     return _told(scored, request)
 
 
@@ -53,16 +53,16 @@ def _status_page() -> StatusPage:
     return StatusPage(page.fileno())
 
 
-def _failed(failure: BaseException, doing: str, debugger: bool) -> int:
+def _failed(failure: BaseException, doing: str, *, debugger: bool) -> int:
     surroundings.flush_streams()
     error = error_of(failure, doing=doing)
     if error["traceback"]:
         sys.stderr.write(error["traceback"])
     else:
         sys.stderr.write("%s: %s\n" % (error["type"], error["message"]))
-    sys.stderr.write("%s failed as it did in the job, or in its own way\n" % doing)
+    sys.stderr.write("%s failed\n" % doing)
     if debugger and failure.__traceback__ is not None:
-        import pdb
+        import pdb  # noqa: T100 - it was asked for
 
         pdb.post_mortem(failure.__traceback__)
     return FAILED
@@ -85,8 +85,8 @@ def _told(scored: Scored, request: Request) -> int:
         sys.stderr.write("warning: %s\n" % warning)
     if request.output_dir and not harvest.is_empty(request.output_dir):
         sys.stderr.write("files written: %s\n" % os.path.abspath(request.output_dir))
-    told = "%d rows, %d failures" % (scored.rows, len(scored.failures))
+    told = "rows: %d, failures: %d" % (scored.rows, len(scored.failures))
     if scored.unattributed:
-        told += ", %d rows fewer than files" % scored.unattributed
-    sys.stderr.write("scored: %s\n" % told)
+        told += ", rows fewer than files: %d" % scored.unattributed
+    sys.stderr.write("%s\n" % told)
     return FAILED if scored.failures or scored.unattributed else 0

@@ -12,11 +12,13 @@ import typer
 from batchpoint.cli.command_options import EndpointName, Form, MaxResults, Name, NameArgument, Query
 from batchpoint.cli.command_tree import Command, new_app
 from batchpoint.cli.output_forms import OutputForm
+from batchpoint.cli.repro_command import repro_job
 
 if TYPE_CHECKING:  # commands import what they use when they run
     from batchpoint.client.jobs import JobHandle
 
 job = new_app("Watch, read and cancel jobs.")
+job.command("repro", cls=Command)(repro_job)
 
 _OUTPUT_NAME = "score"
 _FOLLOW_SECONDS = 5.0
