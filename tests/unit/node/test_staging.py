@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batchpoint.core.messages import Assignment
 from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.minibatch import MiniBatch, Slice, Task
 from batchpoint.formats.layout import JobFolder
 from batchpoint.formats.manifest import write_segment
-from batchpoint.node.staging import Staging
+from batchpoint.node.staging import Staging, staged_names
 from batchpoint.node.ticket import Ticket
 
 
@@ -104,3 +106,38 @@ def test_a_file_that_shrank_or_went_is_unreadable(tmp_path: Path) -> None:
     source.write_text("h\n1\n")
     with pytest.raises(Invalid, match="shorter"):
         place.make(one)
+
+
+def named(*names: str, unit: str = "") -> list[Slice]:
+    return [Slice(i, f"s3://b/{n}", n, 9, "e", unit, 4, 8) for i, n in enumerate(names)]
+
+
+@pytest.mark.parametrize(
+    ("names", "made"),
+    [
+        (["a/x.csv", "b/x.csv"], ["a/x.csv", "b/x.csv"]),
+        (["A.csv", "a.csv"], ["A.csv", "_1/a.csv"]),
+        (["a", "a/b"], ["a", "_1/b"]),
+        (["a/b", "a"], ["a/b", "_1/a"]),
+        (["../../etc/passwd", "/abs"], ["passwd", "abs"]),
+        (["_1/x", "_1/X", "x//y"], ["_1/x", "_1_/X", "y"]),
+        (["x" * 300 + ".csv"], ["item-0.csv"]),
+        (["a/.."], ["item-0"]),
+    ],
+)
+def test_names_of_staged_files_are_safe_and_different(names: list[str], made: list[str]) -> None:
+    assert staged_names(named(*names), folders=True) == made
+
+
+@given(st.lists(st.text("aA./_1", min_size=1, max_size=6), max_size=8))
+def test_whatever_items_are_called_their_files_can_be_made(names: list[str]) -> None:
+    folder = Path("/staged")
+    made = [folder / name for name in staged_names(named(*names), folders=True)]
+    assert len({str(path).casefold() for path in made}) == len(names)
+    assert all(folder in path.parents and ".." not in path.parts for path in made)
+    assert not any(one in other.parents for one in made for other in made)
+
+
+def test_slices_of_files_with_one_name_do_not_replace_each_other() -> None:
+    made = staged_names(named("a/x.csv", "b/x.csv", unit="bytes"))
+    assert made == ["x-000000000004.csv", "_1/x-000000000004.csv"]
