@@ -6,7 +6,6 @@ from typing import Any
 
 from batchpoint.cli import command_options as options
 from batchpoint.cli.resource_nouns import (
-    DESCRIPTION,
     FieldFlag,
     Given,
     ResourceNoun,
@@ -147,7 +146,7 @@ _DATASTORE = ResourceNoun(
     row=_datastore_row,
     flags=(
         _type("azure_blob, azure_data_lake_gen2, s3, gcs, http or local."),
-        DESCRIPTION,
+        _WORDS,
     ),
     versioned=False,
     delete="Forget a datastore and its credentials; the data stays.",
@@ -211,7 +210,7 @@ _COMPUTE = ResourceNoun(
             0,
             changes=True,
         ),
-        DESCRIPTION,
+        _WORDS,
     ),
     versioned=False,
     delete="Delete a compute cluster that no deployment uses.",

@@ -38,9 +38,6 @@ class FieldFlag:
         return Annotated[self.kind | None, option]
 
 
-DESCRIPTION = FieldFlag("description", ("--description",), "Description.")
-
-
 @dataclass(frozen=True)
 class ResourceNoun:
     """What the verbs of a noun need to know of it.

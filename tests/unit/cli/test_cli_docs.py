@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from batchpoint.cli import invocation_file
 from batchpoint.cli.command_tree import COMMANDS, load_command
 from batchpoint.cli.resource_view import SERVER_FIELDS
-from batchpoint.domain.asset import Environment, Model
+from batchpoint.domain.asset import Code, Data, Environment, Model
 from batchpoint.domain.compute import Compute
+from batchpoint.domain.datastore import Credentials, Datastore
 from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
 from batchpoint.settings import Settings, setting_keys
 
@@ -85,6 +86,9 @@ def fields(model: type[BaseModel], prefix: str = "") -> set[str]:
         ("Compute", Compute),
         ("Model", Model),
         ("Environment", Environment),
+        ("Data asset", Data),
+        ("Code asset", Code),
+        ("Datastore", Datastore),
     ],
 )
 def test_every_field_has_its_row(title: str, model: type[BaseModel]) -> None:
@@ -92,6 +96,9 @@ def test_every_field_has_its_row(title: str, model: type[BaseModel]) -> None:
     if model is BatchDeployment:
         code.remove("code_configuration")
         code |= {"code_configuration.code", "code_configuration.scoring_script"}
+    if model is Datastore:
+        code.remove("credentials")
+        code |= fields(Credentials, "credentials.")
     assert rows(title) == code, f"docs/yaml.md: fields of {title}"
 
 
