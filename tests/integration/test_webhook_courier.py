@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +48,7 @@ def ended_job(
 
 
 @asynccontextmanager
-async def sending(courier: Courier) -> AsyncIterator[None]:
+async def sending(courier: Courier) -> AsyncGenerator[None]:
     task = asyncio.create_task(courier.run())
     try:
         yield

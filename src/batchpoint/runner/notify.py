@@ -102,8 +102,10 @@ class Courier:
                 except BatchpointError as error:
                     _log.warning("cannot look at the outbox now", error=str(error))
                     wait = self._options.trouble_seconds
+                # Not `wait_for`: until Python 3.12 that swallows a cancellation now and then.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._wake.wait()
         finally:
             for task in self._sending:
                 task.cancel()
