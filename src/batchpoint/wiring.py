@@ -7,21 +7,27 @@ import gc
 import logging
 import os
 import signal
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchpoint.clock import SystemClock
 from batchpoint.settings import Settings
+from batchpoint.tracing import tracing_from
 
 if TYPE_CHECKING:  # slow to import, and not every process needs them
     from fastapi import FastAPI
 
     from batchpoint.auth.secrets import SecretBox
     from batchpoint.control.datastores import Datastores
+    from batchpoint.control.reproduction import Reproduction
     from batchpoint.control.webhooks import Webhooks
     from batchpoint.domain.datastore import DatastoreAccess, DatastoreFindings
+    from batchpoint.domain.job import Job
     from batchpoint.ledger.ledger import Ledger
     from batchpoint.node.environment import EnvironmentBuilder
     from batchpoint.runner.notify import Courier
@@ -150,8 +156,10 @@ def _app(
     from importlib.metadata import version
 
     from batchpoint.api.app import create_app
+    from batchpoint.api.request_spans import RequestSpans
     from batchpoint.api.services import Services
     from batchpoint.control.assets import Assets
+    from batchpoint.control.input_checks import InputChecks
     from batchpoint.control.invocation import Invocations
     from batchpoint.control.output_checks import OutputChecks
     from batchpoint.control.registry import Registry
@@ -173,6 +181,7 @@ def _app(
         ledger,
         registry,
         assets.references,
+        InputChecks(datastores.access_for),
         outputs,
         clock,
         wake,
@@ -197,6 +206,8 @@ def _app(
         from batchpoint.api.metrics_routes import add_metrics
 
         add_metrics(app, services)
+    tracing = None if embedded else tracing_from(os.environ, "batchpoint")
+    app.add_middleware(RequestSpans, tracing=tracing)
     return app
 
 
@@ -224,6 +235,47 @@ def _courier(settings: Settings, ledger: Ledger) -> Courier:
     )
 
 
+@contextmanager
+def reproduction(
+    settings: Settings,
+    job: Job,
+    place: str | tuple[int, str, int | None],
+    *,
+    alone: bool,
+    debugger: bool,
+) -> Generator[Reproduction]:
+    """Prepare to score one mini-batch of a job again; its files are there while the block runs.
+
+    `place`: an item as given with `--item`, or (ordinal, name, row) of one that failed.
+    """
+    from batchpoint.control.reproduction import Item, item_of, prepared_for
+    from batchpoint.formats.layout import job_folder
+    from batchpoint.ledger.ledger import Ledger
+
+    item = item_of(place) if isinstance(place, str) else Item(*place)
+    environment_builder(settings).ensure(job.spec.environment)
+    datastores = datastores_of(settings, Ledger(ledger_path(settings.home)), embedded=True)
+    access = datastores.access_for(job.spec.input.sources)
+    with tempfile.TemporaryDirectory(prefix="batchpoint-repro-") as scratch:
+        yield prepared_for(
+            job,
+            job_folder(settings.home, job.name),
+            item,
+            Path(scratch),
+            access,
+            alone=alone,
+            debugger=debugger,
+        )
+
+
+def run_reproduction(prepared: Reproduction) -> int:
+    """Run what `reproduction` prepared with this process' own terminal; return its exit status."""
+    ended = subprocess.run(
+        prepared.command, env=prepared.environment, cwd=prepared.folder, check=False
+    )
+    return ended.returncode
+
+
 def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
     """Be the supervisor of `settings.home` until the end; False when there is another one."""
     from batchpoint.engines.zygote import Zygote
@@ -246,7 +298,9 @@ def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
         return False
     zygote = Zygote.start(
         {
-            "runner": lambda arguments, lifeline: _be_runner(settings, arguments, lifeline),
+            "runner": lambda arguments, lifeline: _be_runner(
+                settings, arguments, lifeline, embedded=exit_when_idle
+            ),
             "agent": _be_agent,
         },
         preloaded=_PRELOADED,
@@ -276,29 +330,46 @@ def run_supervisor(settings: Settings, *, exit_when_idle: bool) -> bool:
     return True
 
 
-def _be_runner(settings: Settings, arguments: dict[str, Any], lifeline: int) -> None:
-    """Run one job in this process (a child of the zygote) and return when it has ended."""
+def _be_runner(
+    settings: Settings, arguments: dict[str, Any], lifeline: int, *, embedded: bool
+) -> None:
+    """Run one job in this process (a child of the zygote) and return when it has ended.
+
+    `embedded`: the supervisor is a user's own, not a server's (see `datastores_of`).
+    """
+    from batchpoint.domain.datastore import StorageAccess
     from batchpoint.domain.errors import Unavailable
     from batchpoint.engines.local import LocalEngine, LocalPlace
     from batchpoint.formats.layout import job_folder
     from batchpoint.ledger.ledger import Ledger
+    from batchpoint.runner.job_spans import JobSpans
     from batchpoint.runner.score_runner import RunnerParts, ScoreRunner
     from batchpoint.runner.supervisor_link import SupervisorLink
+    from batchpoint.storage.locate import is_local
 
     ledger = Ledger(ledger_path(settings.home))
     job = ledger.get_job(arguments["job"])
     epoch: int = arguments["epoch"]
     folder = job_folder(settings.home, job.name)
+    places = (*job.spec.input.sources, job.spec.output.uri)
+    remote = [uri for uri in places if not is_local(uri)]
+    access = StorageAccess()
+    if remote:
+        access = datastores_of(settings, ledger, embedded=embedded).access_for(remote)
     place = LocalPlace(
         supervisor_socket=SupervisorLink(settings.home).socket_path,
         job_dir=folder.root,
         max_instances=job.spec.max_instances,
+        access=access,
     )
 
     def prepare() -> list[str]:
         builder = environment_builder(settings)
         builder.ensure(job.spec.environment)
         return job.spec.environment.notes
+
+    tracing = tracing_from(os.environ, "batchpoint-runner")
+    spans = None if tracing is None else JobSpans(tracing.tracer, job, SystemClock())
 
     async def run() -> None:
         asyncio.get_running_loop().add_reader(lifeline, os._exit, 1)
@@ -308,6 +379,8 @@ def _be_runner(settings: Settings, arguments: dict[str, Any], lifeline: int) -> 
             clock=SystemClock(),
             folder=folder,
             prepare=prepare,
+            access=access,
+            saw=(lambda _: None) if spans is None else spans.saw,
         )
         try:
             await ScoreRunner(job, epoch, parts).run()
@@ -316,6 +389,8 @@ def _be_runner(settings: Settings, arguments: dict[str, Any], lifeline: int) -> 
                 raise
 
     asyncio.run(run())
+    if tracing is not None:
+        tracing.close()
 
 
 def _be_agent(arguments: dict[str, Any], lifeline: int) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from batchpoint.clock import Clock
 from batchpoint.control.data_references import DataReferences
+from batchpoint.control.input_checks import InputChecks
 from batchpoint.control.model_parameters import fitted
 from batchpoint.control.output_checks import OutputChecks
 from batchpoint.control.registry import Deployed, Registry, check_instances
@@ -18,9 +18,9 @@ from batchpoint.control.webhooks import Webhooks
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.ids import job_name, job_name_from
-from batchpoint.domain.job import Invocation, Job, JobInput, JobOutput, JobSpec, JobStatus
+from batchpoint.domain.job import Invocation, Job, JobOutput, JobSpec, JobStatus
 from batchpoint.ledger.ledger import Ledger
-from batchpoint.storage.locate import path_of, uri_of
+from batchpoint.tracing import current_traceparent
 
 _NAME_DIGITS = 8
 
@@ -33,6 +33,7 @@ class Invocations:
         ledger: Ledger,
         registry: Registry,
         references: DataReferences,
+        inputs: InputChecks,
         outputs: OutputChecks,
         clock: Clock,
         wake: Callable[[], object],
@@ -45,6 +46,7 @@ class Invocations:
         self._clock = clock
         self._wake = wake
         self._webhooks = webhooks or Webhooks()
+        self._inputs = inputs
         self._outputs = outputs
 
     def invoke(self, endpoint: str, body: Invocation, idempotency_key: str | None = None) -> Job:
@@ -103,7 +105,7 @@ class Invocations:
             typed = fitted(settings.parameters, Path(resolution.model.path))
             settings = settings.model_copy(update={"parameters": typed})
         check_instances(settings.instance_count, compute)
-        source = checked_input(self._references.resolved_input(body.input))
+        source = self._inputs.checked(self._references.resolved_input(body.input))
         output = self._outputs.resolved(body.output, name)
         self._outputs.check(output, source.sources, name)
         return JobSpec(
@@ -117,45 +119,9 @@ class Invocations:
             max_instances=compute.max_instances,
             settings=settings,
             input=source,
+            traceparent=current_traceparent.get(),
             output=JobOutput(uri=output),
             experiment_name=body.experiment_name,
             tags=body.tags,
             description=body.description,
         )
-
-
-def checked_input(source: JobInput) -> JobInput:
-    """Check that an input can be read and is what its type says; return it with a `file://` URI.
-
-    Whether a folder holds anything is found by listing it, when the job runs.
-    Raises: Invalid (`input_not_found`, `input_unreadable`, `uri_invalid`, `field_invalid`).
-    """
-    path = path_of(source.sources[0], where="input.uri")
-    try:
-        is_folder, is_file = path.is_dir(), path.is_file()
-        present = is_folder or is_file or path.exists()
-    except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from error
-    if not present:
-        raise Invalid(
-            f"there is no file or folder {path}; give a path that the server can see",
-            code="input_not_found",
-            where="input.uri",
-        )
-    if not is_folder and not is_file:
-        raise _unreadable(path, "it is neither a file nor a folder")
-    wanted = os.R_OK | os.X_OK if is_folder else os.R_OK
-    if not os.access(path, wanted):
-        raise _unreadable(path, "this user has no permission")
-    actual = "uri_folder" if is_folder else "uri_file"
-    if source.type != actual:
-        raise Invalid(
-            f"{path} is a {'folder' if is_folder else 'file'}; use type {actual}",
-            code="field_invalid",
-            where="input.type",
-        )
-    return source.model_copy(update={"uri": uri_of(path)})
-
-
-def _unreadable(path: Path, why: str) -> Invalid:
-    return Invalid(f"{path} cannot be read: {why}", code="input_unreadable", where="input.uri")

@@ -248,7 +248,6 @@ def _opened(
     return ObjectStore(
         opened.client,
         _shown_url(datastore),
-        listable=datastore.type != "http",
         sorted_listing=opened.sorted_listing,
         conditional=findings is None or findings.put_if_absent is not False,
         timeout_seconds=timeout_seconds,

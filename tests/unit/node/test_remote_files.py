@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -103,7 +104,7 @@ def test_row_groups_of_a_parquet_object(tmp_path: Path, parquet: bytes) -> None:
     assert [group.rows for group in groups] == [1_000] * 4
     # They lie one after the other, between the magic and the footer.
     assert groups[0].start == 4
-    assert all(a.stop <= b.start for a, b in zip(groups, groups[1:], strict=False))
+    assert all(a.stop <= b.start for a, b in pairwise(groups))
     part = brought.bring(whole._replace(unit="row_groups", start=1, stop=3), tmp_path / "x")
     assert part == Part("row_groups", 1, 3)
     assert (tmp_path / "x").stat().st_size == len(parquet)

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,10 @@ from batchpoint.node.ticket import Ticket
 from tests.unit.memory_store import MemoryLocations, MemoryStore, does_not_answer, etag_of
 
 PER_TASK = 3
+
+
+def read(paths: Iterable[str]) -> list[str]:
+    return [Path(path).read_text() for path in paths]
 
 
 class Stage:
@@ -94,9 +98,7 @@ async def test_files_keep_their_names_and_folders(tmp_path: Path) -> None:
     stage.ahead.offer(stage.tickets)
     [ticket] = await stage.take_all(1)
     told = ticket.order()["items"]
-    assert [Path(item["path"]).read_text() for item in told] == [
-        f"body {one.name}" for one in ticket.slices
-    ]
+    assert read(item["path"] for item in told) == [f"body {one.name}" for one in ticket.slices]
     assert all(item["path"].endswith("/" + item["name"]) for item in told)
     assert all(Path(item["path"]).is_absolute() for item in told)
     stage.ahead.done(ticket)
@@ -138,7 +140,11 @@ async def test_all_come_and_the_earliest_that_is_there_first(tmp_path: Path) -> 
 async def test_objects_are_fetched_many_at_a_time(tmp_path: Path) -> None:
     stage = Stage(tmp_path, 8)
     together = threading.Barrier(limits.FETCHES_AT_ONCE_MAX)
-    stage.store.before = lambda what, path: together.wait(10) and None
+
+    def meet(what: str, path: str) -> None:
+        together.wait(10)
+
+    stage.store.before = meet
     stage.ahead.offer(stage.tickets)  # 24 objects: fewer at a time would never meet
     await stage.take_all(8)
     stage.ahead.stop()
@@ -287,14 +293,18 @@ async def test_a_full_disk_is_told_and_waited_for(
     taken = await stage.take_all(4)
     assert sorted(ticket.id for ticket in taken) == [1, 2, 3, 4]
     for ticket in taken:
-        assert all(Path(path).is_file() for path in ticket.paths)
+        assert read(ticket.paths) == [f"body {one.name}" for one in ticket.slices]
     stage.ahead.stop()
 
 
 async def test_stopping_waits_for_nothing(tmp_path: Path) -> None:
     stage = Stage(tmp_path, 20)
     gate = threading.Event()
-    stage.store.before = lambda what, path: gate.wait(10) and None
+
+    def hold(what: str, path: str) -> None:
+        gate.wait(10)
+
+    stage.store.before = hold
     stage.ahead.offer(stage.tickets)
     await stage.until(lambda: len(stage.store.asked) >= 3)
     stage.ahead.stop()
