@@ -157,7 +157,9 @@ def next_commands(job: Job) -> str:
     """Tell what can be done with a job that ended or runs."""
     name, state = job.name, job.status.state
     if state == JobState.COMPLETED:
-        commands = [f"job head {name}", f"job download {name} --download-path ./out"]
+        commands = [f"job download {name} --download-path ./out"]
+        if job.spec.settings.output_action != "summary_only":  # else there are no rows to show
+            commands.insert(0, f"job head {name}")
         if job.status.progress.items_failed:
             commands.append(f"job failed-items {name}")
     elif state in TERMINAL_STATES:

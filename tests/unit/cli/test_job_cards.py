@@ -158,3 +158,12 @@ def test_jobs_as_a_table() -> None:
         "heart-00000001  heart/first          Completed  1,234       0  2026-05-04 12:00:00Z  12s",
         "heart-00000002  heart/first          Queued         0       0  2026-05-04 12:00:00Z",
     ]
+
+
+def test_a_job_without_a_predictions_file_is_not_told_to_show_its_rows() -> None:
+    job = ended(JobState.COMPLETED, items_done=3)
+    assert "job head" in job_cards.next_commands(job)
+    settings = job.spec.settings.model_copy(update={"output_action": "summary_only"})
+    silent = job.model_copy(update={"spec": job.spec.model_copy(update={"settings": settings})})
+    assert "job head" not in job_cards.next_commands(silent)
+    assert "job download" in job_cards.next_commands(silent)
