@@ -40,10 +40,13 @@ class Webhooks:
         default_url: str | None = None,
         *,
         private_allowed: bool = True,
-        seal: Callable[[str], str] = str,
+        seal: Callable[[str, str], str] = lambda text, _about: text,
         look_up: Callable[[str, int], Iterable[str]] = addresses_of,
     ) -> None:
-        """`default_url` is for jobs that name none; `seal` keeps a URL from being read."""
+        """`default_url` is for jobs that name none; `seal` keeps a URL from being read.
+
+        `seal` gets the URL and what it belongs to, which `Courier` gives again to open it.
+        """
         self._default_url = default_url
         self._private_allowed = private_allowed
         self._seal = seal
@@ -67,5 +70,5 @@ class Webhooks:
             )
         spec = job.spec.model_copy(update={"webhook_url": masked(wanted)})
         identity = message_id(job.name, job.created_at)
-        notice = Notice(identity, self._seal(wanted), self._private_allowed)
+        notice = Notice(identity, self._seal(wanted, identity), self._private_allowed)
         return job.model_copy(update={"spec": spec}), notice

@@ -70,7 +70,7 @@ class Courier:
         clock: Clock,
         *,
         key: bytes | None = None,
-        unseal: Callable[[str], str] = str,
+        unseal: Callable[[str, str], str] = lambda text, _about: text,
         options: CourierOptions | None = None,
     ) -> None:
         """`key` signs messages; `unseal` opens the URLs that were sealed at invoke."""
@@ -175,7 +175,7 @@ class Courier:
         _log.info("message not delivered yet", **told, attempts=due.attempts, again_in=wait)
 
     async def _try(self, due: DueDelivery, body: bytes) -> Answer:
-        url = await asyncio.to_thread(self._unseal, due.url)
+        url = await asyncio.to_thread(self._unseal, due.url, due.identity)
         target = target_of(url, "webhook_url")
         now = int(self._clock.seconds())
         headers = message_headers(due.identity, body, now, self._key)
