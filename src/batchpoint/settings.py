@@ -23,7 +23,7 @@ from batchpoint.domain.errors import Invalid
 SETTINGS_BYTES_MAX = limits.YAML_BYTES_MAX
 _PREFIX = "BATCHPOINT_"
 # What these say is repeated nowhere, not even when it is wrong.
-_SECRET = (("webhook_url",), ("webhook_secret",))
+_SECRET = (("secrets_key",), ("webhook_url",), ("webhook_secret",))
 
 Toml = dict[str, object]
 
@@ -119,6 +119,7 @@ class Settings(_Section):
     outputs: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
+    secrets_key: SecretStr | None = None
     webhook_url: Annotated[SecretStr, AfterValidator(_checked_url)] | None = None
     webhook_secret: Annotated[SecretStr, AfterValidator(_checked_secret)] | None = None
     webhook_allow_private: bool | None = None

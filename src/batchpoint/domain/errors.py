@@ -141,6 +141,7 @@ CODES: dict[str, type[BatchpointError]] = {
     "storage_full": Unavailable,
     "storage_unavailable": Unavailable,
     "ledger_unavailable": Unavailable,
+    "secrets_unreadable": Unavailable,
     "lease_lost": Unavailable,
     "server_unreachable": Unavailable,
     "runner_failed": Unavailable,

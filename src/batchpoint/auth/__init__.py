@@ -1,0 +1,1 @@
+"""Secrets kept, and who may do what."""
