@@ -9,9 +9,13 @@ if TYPE_CHECKING:
     from batchpoint.client.client import Client as Client
     from batchpoint.client.client import Input as Input
     from batchpoint.client.jobs import JobHandle as JobHandle
+    from batchpoint.domain.asset import Code as Code
+    from batchpoint.domain.asset import Data as Data
     from batchpoint.domain.asset import Environment as Environment
     from batchpoint.domain.asset import Model as Model
     from batchpoint.domain.compute import Compute as Compute
+    from batchpoint.domain.datastore import Credentials as Credentials
+    from batchpoint.domain.datastore import Datastore as Datastore
     from batchpoint.domain.endpoint import BatchDeployment as BatchDeployment
     from batchpoint.domain.endpoint import BatchEndpoint as BatchEndpoint
     from batchpoint.domain.endpoint import CodeConfiguration as CodeConfiguration
@@ -25,9 +29,13 @@ _HOMES = {
     "Client": "client.client",
     "Input": "client.client",
     "JobHandle": "client.jobs",
+    "Code": "domain.asset",
+    "Data": "domain.asset",
     "Environment": "domain.asset",
     "Model": "domain.asset",
     "Compute": "domain.compute",
+    "Credentials": "domain.datastore",
+    "Datastore": "domain.datastore",
     "BatchDeployment": "domain.endpoint",
     "BatchEndpoint": "domain.endpoint",
     "CodeConfiguration": "domain.endpoint",

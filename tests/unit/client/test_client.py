@@ -2,16 +2,22 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from batchpoint import (
     BatchDeployment,
     BatchEndpoint,
     Client,
+    Code,
     CodeConfiguration,
     Compute,
+    Credentials,
+    Data,
+    Datastore,
     Environment,
     Input,
     Job,
@@ -21,6 +27,7 @@ from batchpoint import (
 from batchpoint.domain.errors import Conflict, Invalid, JobFailed, NotFound, Unavailable
 from batchpoint.domain.job import ErrorInfo, JobStatus
 from batchpoint.storage.locate import path_of
+from tests.unit.client.conftest import Server
 from tests.unit.control_plane import ControlPlane, code_folder, data_folder, mlflow_model
 
 Either = tuple[Client, ControlPlane]
@@ -210,6 +217,195 @@ def test_an_unchanged_folder_is_sent_once(
         assert sent == ["MLmodel", "model.pkl"]
 
 
+def test_data_code_and_datastores(either: Either, data: Path, tmp_path: Path) -> None:
+    client, _ = either
+    folder = client.data.create_or_update(Data(name="d", path=str(data), tags={"a": "1"}))
+    assert (folder.version, folder.type) == ("1", "uri_folder")
+    if client.is_embedded:
+        assert folder.path in (str(data), data.as_uri())
+    else:
+        assert folder.path.startswith("upload:")
+    remote = client.data.create_or_update(
+        Data(name="d", path="https://host/a.csv", type="uri_file")
+    )
+    assert (remote.version, remote.path) == ("2", "https://host/a.csv")
+    client.data.archive("d", "2")
+    assert client.data.get("d", label="latest") == client.data.get("d", "1")
+    assert [found.version for found in client.data.list("d")] == ["1"]
+    assert [found.version for found in client.data.list("d", include_archived=True)] == ["2", "1"]
+    client.data.restore("d")
+    assert client.data.get("d").version == "2"
+    assert client.data.update("d", None, {"tags": {"b": "2"}}).tags == {"b": "2"}
+    with pytest.raises(Invalid) as label:
+        client.data.get("d", label="prod")
+    assert label.value.code == "reference_invalid"
+    code = client.codes.create_or_update(Code(name="c", path=str(code_folder(tmp_path / "code"))))
+    assert code.path.startswith("upload:")
+    assert [found.name for found in client.codes.list()] == ["c"]
+    client.codes.delete("c")
+    client.data.delete("d", "1")
+    store = client.datastores.create_or_update(
+        Datastore(
+            name="lake",
+            type="azure_blob",
+            account_name="a",
+            container_name="c",
+            credentials=Credentials(account_key=SecretStr("geheim")),
+        ),
+        skip_validation=True,
+    )
+    assert (store.credentials, store.credentials_type) == (None, "account_key")
+    assert client.datastores.update("lake", {"tags": {"a": "1"}}, skip_validation=True).tags
+    assert "lake" in [found.name for found in client.datastores.list()]
+    assert client.datastores.get("lake").credentials_type == "account_key"
+    client.datastores.delete("lake")
+    with pytest.raises(NotFound):
+        client.datastores.get("lake")
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of files that were uploaded."""
+    from batchpoint.client.connection import Connection
+
+    names: list[str] = []
+    put = Connection.put_bytes
+
+    def counted(self: Connection, path: str, chunks: Iterator[bytes], size: int) -> None:
+        names.append(path.rpartition("/files/")[2])
+        put(self, path, chunks, size)
+
+    monkeypatch.setattr(Connection, "put_bytes", counted)
+    return names
+
+
+@pytest.fixture
+def elsewhere(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    """A client of a server that is taken for one on another machine."""
+    monkeypatch.setattr("batchpoint.client.connection.is_this_machine", lambda _: False)
+    with Client(server.url) as client:
+        yield client
+
+
+def test_local_data_is_sent_to_a_server_elsewhere_and_once(
+    elsewhere: Client, model: Path, data: Path, sent: list[str]
+) -> None:
+    elsewhere.deploy(model, "heart")
+    sent.clear()
+    (data / "b.txt").write_text("no")
+    (data / ".amlignore").write_text("*.txt\n.amlignore\n")
+    first = elsewhere.invoke("heart", data)
+    assert sent == ["data/a.csv"]
+    read = path_of(first.job.spec.input.sources[0])
+    assert [path.name for path in read.iterdir()] == ["a.csv"]
+    assert read != data
+    again = elsewhere.invoke("heart", data)
+    assert again.job.spec.input == first.job.spec.input
+    assert sent == ["data/a.csv"]
+    (data / "c.csv").write_text("x\n2\n")
+    elsewhere.invoke("heart", str(data / "*.csv"))
+    assert sorted(sent[1:]) == ["data/a.csv", "data/c.csv"]
+
+
+def test_only_what_matches_the_pattern_is_sent(
+    elsewhere: Client, model: Path, data: Path, sent: list[str]
+) -> None:
+    elsewhere.deploy(model, "heart")
+    sent.clear()
+    (data / "big.bin").write_text("never sent")
+    job = elsewhere.invoke("heart", Input(data, pattern="*.csv"))
+    assert sent == ["data/a.csv"]
+    assert job.job.spec.input.pattern == "*.csv"
+    with pytest.raises(Invalid, match="no file that matches the pattern"):
+        elsewhere.invoke("heart", Input(data, pattern="*.tsv"))
+
+
+def test_several_files_are_sent_one_by_one(
+    elsewhere: Client, model: Path, data: Path, sent: list[str]
+) -> None:
+    elsewhere.deploy(model, "heart")
+    sent.clear()
+    (data / "b.csv").write_text("x\n2\n")
+    job = elsewhere.invoke("heart", [data / "b.csv", data / "a.csv"])
+    assert sent == ["b.csv", "a.csv"]
+    assert [path_of(uri).read_text() for uri in job.job.spec.input.sources] == [
+        "x\n2\n", "x\n1\n",
+    ]  # fmt: skip
+
+
+def test_a_server_elsewhere_is_not_told_of_local_folders(
+    elsewhere: Client, model: Path, data: Path, tmp_path: Path
+) -> None:
+    elsewhere.deploy(model, "heart")
+    with pytest.raises(Invalid, match="batchpoint job download") as caught:
+        elsewhere.invoke("heart", data, output=tmp_path / "out")
+    assert (caught.value.code, caught.value.where) == ("uri_invalid", "output.uri")
+    with pytest.raises(Invalid, match="there is no file or folder") as missing:
+        elsewhere.invoke("heart", tmp_path / "nowhere")
+    assert missing.value.code == "input_not_found"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Invalid, match="empty is an empty folder") as empty:
+        elsewhere.invoke("heart", tmp_path / "empty")
+    assert (empty.value.code, empty.value.where) == ("input_unreadable", "input.uri")
+    own = elsewhere.invoke("heart", data.as_uri(), output=(tmp_path / "out").as_uri())
+    assert own.job.spec.input.uri == data.as_uri()
+    assert own.job.spec.output.uri == (tmp_path / "out").as_uri()
+
+
+def test_without_a_server_nothing_is_copied(
+    client: Client, plane: ControlPlane, model: Path, data: Path
+) -> None:
+    client.deploy(model, "heart")
+    before = sorted((plane.home / "store").iterdir())
+    job = client.invoke("heart", data)
+    client.data.create_or_update(Data(name="d", path=str(data)))
+    assert job.job.spec.input.uri == data.as_uri()
+    assert sorted((plane.home / "store").iterdir()) == before
+
+
+def test_a_registered_folder_is_stored_without_what_is_ignored(
+    either: Either, tmp_path: Path
+) -> None:
+    client, plane = either
+    code = code_folder(tmp_path / "code")
+    (code / "venv").mkdir()
+    (code / "venv" / "x.py").touch()
+    (code / ".gitignore").write_text("venv/\n")
+    made = client.codes.create_or_update(Code(name="c", path=str(code)))
+    stored, _ = plane.services.trees.open_tree(made.path)
+    assert sorted(path.name for path in stored.iterdir()) == [".gitignore", "score.py"]
+
+
+def test_a_data_asset_is_scored_as_what_it_is(either: Either, model: Path, data: Path) -> None:
+    client, _ = either
+    client.deploy(model, "heart")
+    client.data.create_or_update(Data(name="f", path=str(data / "a.csv"), type="uri_file"))
+    job = client.invoke("heart", "azureml:f@latest")
+    assert (job.job.spec.input.type, job.job.spec.input.asset) == ("uri_file", "azureml:f:1")
+    with pytest.raises(NotFound) as caught:
+        client.invoke("heart", "azureml:ghost:1")
+    assert caught.value.code == "data_not_found"
+
+
+@pytest.mark.parametrize(
+    ("url", "this"),
+    [
+        ("http://localhost:8080", True),
+        ("http://127.0.0.7", True),
+        ("http://[::1]:80/x", True),
+        ("http://0.0.0.0:8080", True),
+        ("http://batch.localhost", True),
+        ("http://192.168.0.1", False),
+        ("https://localhost.example.com", False),
+        ("https://batch.example.com", False),
+    ],
+)
+def test_which_servers_are_on_this_machine(url: str, this: bool) -> None:
+    from batchpoint.client.connection import is_this_machine
+
+    assert is_this_machine(url) is this
+
+
 # --- jobs --------------------------------------------------------------------------------------
 
 
@@ -334,6 +530,13 @@ def test_inputs_are_found_by_looking(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert Input(Path("data/a.csv")).resolved().type == "uri_file"
     assert Input("s3://bucket/x").resolved().uri == "s3://bucket/x"
     assert Input("data", type="uri_file").resolved().type == "uri_file"
+    several = Input(["data/a.csv", Path("data/a.csv")]).resolved()
+    assert several.uris == (str(tmp_path / "data" / "a.csv"),) * 2
+    wild = Input("data/*.csv").resolved()
+    assert (wild.uri, wild.pattern) == (str(tmp_path / "data"), "*.csv")
+    assert Input("azureml:d@latest").resolved().uri == "azureml:d@latest"
+    with pytest.raises(Invalid, match="point at some data"):
+        Input([]).resolved()
 
 
 # --- trouble -----------------------------------------------------------------------------------
