@@ -68,7 +68,7 @@ def datastores_of(settings: Settings, ledger: Ledger, *, embedded: bool) -> Data
     ambient = settings.storage.ambient_credentials
     return Datastores(
         ledger,
-        _Secrets(settings.home),
+        _secret_box(settings),
         SystemClock(),
         settings.home,
         examine=_examine,
@@ -76,22 +76,11 @@ def datastores_of(settings: Settings, ledger: Ledger, *, embedded: bool) -> Data
     )
 
 
-class _Secrets:
-    """The secrets of a home, whose key (and the cryptography) is read when there is one to open."""
+def _secret_box(settings: Settings) -> SecretBox:
+    from batchpoint.auth.secrets import SecretBox
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
-
-    def seal(self, text: str) -> str:
-        return self._box().seal(text)
-
-    def open_sealed(self, sealed: str) -> str:
-        return self._box().open_sealed(sealed)
-
-    def _box(self) -> SecretBox:
-        from batchpoint.auth.secrets import SecretBox
-
-        return SecretBox(self._home)
+    key = settings.secrets_key
+    return SecretBox.open(settings.home, None if key is None else key.get_secret_value())
 
 
 def _examine(access: DatastoreAccess) -> DatastoreFindings:
@@ -218,7 +207,7 @@ def _webhooks(settings: Settings, *, embedded: bool) -> Webhooks:
     return Webhooks(
         None if url is None else url.get_secret_value(),
         private_allowed=embedded if private is None else private,
-        seal=_Secrets(settings.home).seal,
+        seal=lambda text, about: _secret_box(settings).seal(text.encode(), about),
     )
 
 
@@ -231,7 +220,7 @@ def _courier(settings: Settings, ledger: Ledger) -> Courier:
         ledger,
         SystemClock(),
         key=None if secret is None else signing_key(secret.get_secret_value()),
-        unseal=_Secrets(settings.home).open_sealed,
+        unseal=lambda text, about: _secret_box(settings).open_sealed(text, about).decode(),
     )
 
 

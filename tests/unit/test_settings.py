@@ -85,6 +85,7 @@ def test_every_setting_has_a_variable() -> None:
         ("outputs",): "/o",
         ("log_level",): "error",
         ("log_format",): "json",
+        ("secrets_key",): "a key",
         ("webhook_url",): "https://u:p@receiver.example/hook?key=k",
         ("webhook_secret",): "whsec_c2VjcmV0",
         ("webhook_allow_private",): "true",

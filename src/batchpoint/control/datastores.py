@@ -43,12 +43,12 @@ _WHOSE_IT_IS = ("type", "account_name", "endpoint", "protocol", "region")
 class Box(Protocol):
     """Keeps secrets: what it seals, nobody reads without the key of this home."""
 
-    def seal(self, text: str) -> str:
-        """Return the text sealed."""
+    def seal(self, plain: bytes, about: str) -> str:
+        """Return a secret sealed for what it belongs to."""
         ...
 
-    def open_sealed(self, sealed: str) -> str:
-        """Return the text again."""
+    def open_sealed(self, text: str, about: str) -> bytes:
+        """Return the secret again. Raises: Unavailable (`secrets_unreadable`)."""
         ...
 
 
@@ -116,7 +116,10 @@ class Datastores:
                 }
             )
             was_default = self.default_name() == datastore.name
-            new = self._save(told, self._sealed(credentials)) and datastore.name not in BUILT_IN
+            new = (
+                self._save(told, self._sealed(datastore.name, credentials))
+                and datastore.name not in BUILT_IN
+            )
             if "is_default" in datastore.model_fields_set and datastore.is_default != was_default:
                 self._make_default(datastore.name if datastore.is_default else DEFAULT)
         return self.get(datastore.name), new
@@ -275,16 +278,16 @@ class Datastores:
             )
         return kept
 
-    def _sealed(self, credentials: Credentials) -> str | None:
+    def _sealed(self, name: str, credentials: Credentials) -> str | None:
         if credentials.type == "none":
             return None
-        return self._box.seal(_SECRETS.dump_json(credentials.revealed()).decode())
+        return self._box.seal(_SECRETS.dump_json(credentials.revealed()), f"datastore {name}")
 
     def _opened(self, record: Record | None) -> Credentials | None:
         if record is None or record.resolution is None:
             return None
-        secrets = _SECRETS.validate_json(self._box.open_sealed(record.resolution))
-        return Credentials.model_validate(secrets)
+        secrets = self._box.open_sealed(record.resolution, f"datastore {record.name}")
+        return Credentials.model_validate(_SECRETS.validate_json(secrets))
 
     def _tested(self, datastore: Datastore, credentials: Credentials) -> DatastoreFindings:
         access = DatastoreAccess(
