@@ -326,6 +326,26 @@ class ObjectStore:
             code="storage_unavailable",
         )
 
+    def put_if_match(self, path: str, body: bytes, etag: str) -> bool:
+        """Replace an object if it still has an etag; False when it has another, or is not there.
+
+        Raises: Unavailable (`storage_unavailable`), Invalid (`storage_denied`).
+        """
+        self._check(path)
+        try:
+            self._tried(
+                lambda: self._client.put(
+                    path, body, mode={"e_tag": f'"{etag}"'}, use_multipart=False
+                ),
+                path,
+                "written",
+            )
+        except Invalid as error:
+            if error.code in ("input_changed", "input_unreadable"):
+                return False
+            raise
+        return True
+
     def _read_back(self, path: str) -> bytes | None:
         try:
             return self._tried(lambda: bytes(self._client.get(path).bytes()), path, "read")

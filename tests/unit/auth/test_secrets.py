@@ -117,7 +117,7 @@ def test_a_lost_key_is_told_and_no_new_one_is_made(tmp_path):
     box = SecretBox.open(tmp_path, None)
     sealed = box.seal(b"x", "datastore lake")
     (tmp_path / KEY_FILE).unlink()
-    with pytest.raises(Unavailable, match="datastore lake.*restore the key"):
+    with pytest.raises(Unavailable, match=r"datastore lake.*restore the key"):
         box.open_sealed(sealed, "datastore lake")
     assert list(tmp_path.iterdir()) == []
 
