@@ -86,7 +86,8 @@ def _secret_box(settings: Settings) -> SecretBox:
 def _examine(access: DatastoreAccess) -> DatastoreFindings:
     from batchpoint.storage.store_findings import examine
 
-    return examine(access)
+    clock = SystemClock()
+    return examine(access, unique=clock.hexadecimal(16), now=clock.now())
 
 
 def embedded_app(
