@@ -51,7 +51,9 @@ def _as_yaml(noun: BaseModel) -> str:
 
 def _told(noun: BaseModel) -> object:
     """Leave out what says nothing."""
-    return _without_empty(noun.model_dump(mode="json", exclude_none=True))
+    told = noun.model_dump(mode="json", exclude_none=True)
+    usual = [key for key in ("archived", "is_default") if told.get(key) is False]
+    return _without_empty({key: value for key, value in told.items() if key not in usual})
 
 
 def _without_empty(value: object) -> object:

@@ -62,7 +62,7 @@ class Receipt(Noun):
     job: str
     batchpoint_version: str
     assembly: str
-    source: dict[str, dict[str, str | None]]
+    source: dict[str, dict[str, str | list[str] | None]]
     settings: dict[str, object]
     items: ReceiptItems
     mini_batches: int
@@ -75,7 +75,7 @@ class Receipt(Noun):
     timings: dict[str, float | str]
 
 
-def source_of(spec: JobSpec, inputs_hash: str) -> dict[str, dict[str, str | None]]:
+def source_of(spec: JobSpec, inputs_hash: str) -> dict[str, dict[str, str | list[str] | None]]:
     """Name everything a job scored and scored with, by name and content hash.
 
     Args:

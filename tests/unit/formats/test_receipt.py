@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from batchpoint.domain.job import JobInput
 from batchpoint.formats import receipt as receipts
 from batchpoint.formats.documents import readable
 from batchpoint.formats.receipt import (
@@ -62,6 +63,14 @@ def test_values_of_variables_are_left_out():
 def test_a_model_without_code_has_no_code():
     spec = new_job().spec.model_copy(update={"code": None})
     assert receipts.source_of(spec, "")["code"] == {"scoring_script": None, "hash": None}
+
+
+def test_several_inputs_are_all_told():
+    several = JobInput(type="uri_file", uris=("file:///a.csv", "s3://b/c.csv"))
+    spec = new_job().spec.model_copy(update={"input": several})
+    receipt = a_receipt().model_copy(update={"source": receipts.source_of(spec, "ab" * 32)})
+    read = receipts.decode(receipts.encode(receipt))
+    assert read.source["input"]["uris"] == ["file:///a.csv", "s3://b/c.csv"]
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"format":"other/1"}'])
