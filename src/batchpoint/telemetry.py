@@ -31,7 +31,12 @@ def configure_logs(*, level: str, log_format: LogFormat, stream: TextIO | None =
     last: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=target.isatty())]
+        # Where rich is installed the default shows the values of variables: credentials, too.
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     )
     handler = logging.StreamHandler(target)
     handler.setFormatter(

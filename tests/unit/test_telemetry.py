@@ -52,6 +52,21 @@ def test_an_exception_stays_on_its_line() -> None:
     assert "ValueError: invalid literal" in json.loads(line)["exception"]
 
 
+def test_values_of_variables_are_never_logged() -> None:
+    import rich.traceback  # with it at hand structlog would show them
+
+    assert rich.traceback
+    stream = io.StringIO()
+    configure_logs(level="error", log_format="console", stream=stream)
+    account_key = "geh" + "eim"
+    try:
+        int("bad")
+    except ValueError:
+        log_of("api").exception("request failed")
+    assert "ValueError: invalid literal" in stream.getvalue()
+    assert account_key not in stream.getvalue()
+
+
 def test_text_for_people() -> None:
     stream = io.StringIO()
     configure_logs(level="debug", log_format="console", stream=stream)
