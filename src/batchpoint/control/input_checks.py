@@ -154,7 +154,12 @@ class _Looker:
         if expected == "uri_folder" and not uri.startswith(_WEB):
             looks = (self._folder, self._file)
         for look in looks:
-            kind = look(uri)
+            try:
+                kind = look(uri)
+            except Invalid as error:
+                if error.code != "uri_invalid" or look != self._folder or expected == "uri_folder":
+                    raise
+                break  # the web has no folders, and a file was asked for
             if kind is not None:
                 return kind
         what = "file" if expected == "uri_file" else "folder with files in it"
