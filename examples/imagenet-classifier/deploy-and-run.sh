@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Classifies pictures with a ResNet50, file by file and as whole mini-batches. Checks both results.
+# Classifies pictures with a ResNet50, file by file and as whole mini-batches; checks every result.
 #
 #   ./deploy-and-run.sh                          Keras on TensorFlow
 #   KERAS_BACKEND=torch ./deploy-and-run.sh      the same scripts on PyTorch; or jax
@@ -55,5 +55,14 @@ score_and_check resnet50-by-file
 
 say "Whole mini-batches as one tensor"
 score_and_check resnet50-by-batch
+
+say "A file that is no picture fails alone: exit code 3, and its neighbours are scored"
+rm -rf results && mkdir -p results/broken
+cp data/dots-0?.jpg results/broken && echo "no picture" > results/broken/dots-03.jpg
+code=0
+run batchpoint batch-endpoint invoke --name imagenet-classifier --input results/broken \
+    --output-path results/scored --wait || code=$?
+[ "$code" = 3 ] && [ "$(grep -c dots results/scored/predictions.csv)" -ge 5 ]
+grep dots-03.jpg results/scored/_failed_items.jsonl
 
 say "All results are as expected"

@@ -1,8 +1,10 @@
 """Classifies a folder without batchpoint: the loop that benchmark.py compares a job with.
 
-    python hand_loop.py FOLDER ANSWER_JSON REPEATS
+    python hand_loop.py FOLDER ANSWER_JSON
 
-The answer: seconds of each repeat, whether a GPU was used, and the class of each picture.
+Says "ready" once the network is loaded, classifies the folder for each line that it reads, and says
+how many seconds that took. At the end of its input it writes the answer: whether a GPU was used,
+and the class of each picture.
 """
 # pyright: reportMissingImports=false
 # The modules of code/ are found when it runs.
@@ -36,18 +38,16 @@ def classified(network: Network, paths: list[Path]) -> list[str]:
 
 
 def main() -> None:
-    folder, answer, repeats = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    folder, answer = Path(sys.argv[1]), Path(sys.argv[2])
     network = Network(HERE / "model")
-    paths, seconds, classes = sorted(folder.glob("*.jpg")), list[float](), list[str]()
-    for _ in range(repeats):
+    paths, classes = sorted(folder.glob("*.jpg")), list[str]()
+    print("ready", flush=True)
+    for _ in sys.stdin:
         began = time.perf_counter()
         classes = classified(network, paths)
-        seconds.append(time.perf_counter() - began)
-    told = {
-        "seconds": seconds,
-        "on_gpu": network.on_gpu,
-        "classes": dict(zip((path.name for path in paths), classes, strict=True)),
-    }
+        print(time.perf_counter() - began, flush=True)
+    names = [path.name for path in paths]
+    told = {"on_gpu": network.on_gpu, "classes": dict(zip(names, classes, strict=True))}
     answer.write_text(json.dumps(told))
 
 

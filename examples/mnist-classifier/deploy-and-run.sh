@@ -33,20 +33,17 @@ train() {
     esac
 }
 
-# What a caller types, always the same; prints the job's name. More arguments may follow.
-call_the_endpoint() {
-    run batchpoint batch-endpoint invoke --name mnist-classifier --input data \
-        --query name -o tsv "$@"
-}
-
-# check JOB DEPLOYMENT: waits for the job and compares its predictions with the expected ones.
-check() {
-    run batchpoint job stream "$1"
+# What a caller types, always the same but for a deployment's name while it is tried. Compares the
+# job's predictions with the expected ones: call_and_check DEPLOYMENT [MORE ARGUMENTS …].
+call_and_check() {
+    local deployment=$1 job answered
+    shift
+    read -r job answered < <(run batchpoint batch-endpoint invoke --name mnist-classifier \
+        --input data --wait "$@" --query "[[name, spec.deployment_name]]" -o tsv)
+    [ "$answered" = "$deployment" ] || { echo "$answered answered, not $deployment" >&2; exit 1; }
     rm -rf results
-    run batchpoint job download "$1" --download-path results
-    run python check_result.py "$2" results/predictions.csv
-    answered=$(run batchpoint job show "$1" --query spec.deployment_name -o tsv)
-    [ "$answered" = "$2" ] || { echo "$answered answered, expected $2" >&2; exit 1; }
+    run batchpoint job download "$job" --download-path results
+    run python check_result.py "$deployment" results/predictions.csv
 }
 
 say "Making pictures, and training both models"
@@ -61,26 +58,21 @@ run batchpoint batch-endpoint create --file endpoint.yml
 run batchpoint batch-deployment create --file "deployment-$first/deployment.yml" --set-default
 
 say "A caller scores a folder"
-job=$(call_the_endpoint)
-check "$job" "mnist-$first"
+call_and_check "mnist-$first"
 
 say "A second deployment, tried by its name; callers still get the first"
 run batchpoint batch-deployment create --file "deployment-$second/deployment.yml"
-job=$(call_the_endpoint --deployment-name "mnist-$second")
-check "$job" "mnist-$second"
-job=$(call_the_endpoint)
-check "$job" "mnist-$first"
+call_and_check "mnist-$second" --deployment-name "mnist-$second"
+call_and_check "mnist-$first"
 
 say "The second becomes the default; the caller's command is the same"
 run batchpoint batch-endpoint update --name mnist-classifier \
     --set "defaults.deployment_name=mnist-$second"
-job=$(call_the_endpoint)
-check "$job" "mnist-$second"
+call_and_check "mnist-$second"
 
 say "The first is deleted; the caller notices nothing"
 run batchpoint batch-deployment delete --name "mnist-$first" --endpoint-name mnist-classifier --yes
 run batchpoint batch-deployment list --endpoint-name mnist-classifier --query "[].name" -o tsv
-job=$(call_the_endpoint)
-check "$job" "mnist-$second"
+call_and_check "mnist-$second"
 
 say "All results are as expected"
