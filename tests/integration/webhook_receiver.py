@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,7 +51,7 @@ class Receiver:
 @contextmanager
 def receiving(
     answer: Callable[[int], tuple[int, dict[str, str]]] = lambda _: (200, {}),
-) -> Iterator[Receiver]:
+) -> Generator[Receiver]:
     """Run a receiver for as long as the block lasts."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _SUPERVISOR = (sys.executable, "-m", "batchpoint", "supervisor")
 _BACKLOG = 2_048
+_FILES_MAX = 65_536
 _CHECK_SECONDS = 2.0
 _END_SECONDS_MAX = 10.0
 _DRAIN_SECONDS_MAX = 3
@@ -38,6 +41,7 @@ def serve_forever(settings: Settings, *, host: str, port: int, with_supervisor: 
 
     from batchpoint import wiring
 
+    _allow_connections()
     listening = _listen(host, port)
     url = _url_of(listening)
     app = wiring.server_app(settings, None)
@@ -68,6 +72,16 @@ def serve_forever(settings: Settings, *, host: str, port: int, with_supervisor: 
         if keeper is not None:
             keeper.stop()
         listening.close()
+
+
+def _allow_connections() -> None:
+    """Let this process have as many connections open as its user may, not the 1,024 of old."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # Where the system grants less than it says, there are fewer connections.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _listen(host: str, port: int) -> socket.socket:
