@@ -16,7 +16,7 @@ from batchpoint.client.connection import Connection, segment, server_url
 from batchpoint.client.embedded_transport import AsgiApp
 from batchpoint.client.jobs import JobHandle, Jobs
 from batchpoint.client.local_files import LocalFiles
-from batchpoint.client.pointers import InputKind, data_uri, job_input
+from batchpoint.client.pointers import InputKind, common_type, data_uri, is_asset, job_input
 from batchpoint.client.resources import Computes, Datastores, Deployments, Endpoints
 from batchpoint.clock import SystemClock
 from batchpoint.domain.asset import Environment, Model
@@ -275,19 +275,23 @@ class Client:
         return JobHandle(self._connection, Job.model_validate_json(answer.content))
 
     def with_type_of_asset(self, source: JobInput) -> JobInput:
-        """Return an input of one data asset with the type that the asset has.
+        """Return an input with the type that the data assets in it have.
 
-        Raises: NotFound (`data_not_found`).
+        Raises: NotFound (`data_not_found`); Invalid (`field_invalid`) when types differ.
         """
-        if source.uri is None or source.pattern is not None:
+        if source.pattern is not None or not any(is_asset(uri) for uri in source.sources):
             return source
-        found = data_reference(source.uri)
-        if not isinstance(found, AssetReference):
-            return source
-        kind = self.data.get(found.name, found.version).type
-        if kind == "mltable":  # which no model can score; the server says so
-            return source
-        return source.model_copy(update={"type": kind})
+        kinds: dict[str, InputKind] = {}
+        for uri in source.sources:
+            found = data_reference(uri)
+            if isinstance(found, AssetReference):
+                kind = self.data.get(found.name, found.version).type
+                if kind == "mltable":  # which no model can score; the server says so
+                    return source
+                kinds[uri] = kind
+            else:
+                kinds[uri] = source.type
+        return source.model_copy(update={"type": common_type(kinds)})
 
     def job(self, name: str) -> JobHandle:
         """Return a handle on a job that exists. Raises: NotFound (`job_not_found`)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -51,6 +51,11 @@ def found_at(path: Path) -> Literal["file", "folder", "other"] | None:
 def is_local(uri: str) -> bool:
     """Tell whether a pointer is a plain path: a file or folder of the caller's machine."""
     return not is_uri(uri) and not is_reference(uri)
+
+
+def is_asset(uri: str) -> bool:
+    """Tell whether a pointer in its canonical form names a data asset."""
+    return uri.startswith("azureml:") and not uri.startswith("azureml://")
 
 
 def data_uri(text: str, folder: Path) -> str:
@@ -148,12 +153,20 @@ def _place(text: str, folder: Path) -> _Place:
 
 
 def _common_type(uris: Sequence[str]) -> InputKind:
-    kinds: dict[str, InputKind] = {uri: data_type(uri) for uri in uris}
+    """Tell what all of them are; data assets are what the server knows of them."""
+    kinds: dict[str, InputKind] = {uri: data_type(uri) for uri in uris if not is_asset(uri)}
+    return common_type(kinds) if kinds else "uri_folder"
+
+
+def common_type(kinds: Mapping[str, InputKind]) -> InputKind:
+    """Return the one type of all inputs. Raises: Invalid (`field_invalid`) when they differ."""
     if len(set(kinds.values())) > 1:
-        file, other = (next(u for u in uris if kinds[u] == k) for k in ("uri_file", "uri_folder"))
+        file, folder = (
+            next(uri for uri in kinds if kinds[uri] == kind) for kind in ("uri_file", "uri_folder")
+        )
         raise Invalid(
-            f"{file!r} is a file and {other!r} a folder: several inputs have to be all files or "
+            f"{file!r} is a file and {folder!r} a folder: several inputs have to be all files or "
             "all folders (--input-type says so where a name does not tell)",
             code="field_invalid",
         )
-    return kinds[uris[0]]
+    return next(iter(kinds.values()))

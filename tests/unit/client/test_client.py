@@ -382,6 +382,11 @@ def test_a_data_asset_is_scored_as_what_it_is(either: Either, model: Path, data:
     client.data.create_or_update(Data(name="f", path=str(data / "a.csv"), type="uri_file"))
     job = client.invoke("heart", "azureml:f@latest")
     assert (job.job.spec.input.type, job.job.spec.input.asset) == ("uri_file", "azureml:f:1")
+    (data / "b.csv").write_text("x\n2\n")
+    both = client.invoke("heart", ["azureml:f:1", data / "b.csv"])
+    assert both.job.spec.input.type == "uri_file"
+    with pytest.raises(Invalid, match="all files or all folders"):
+        client.invoke("heart", ["azureml:f:1", data])
     with pytest.raises(NotFound) as caught:
         client.invoke("heart", "azureml:ghost:1")
     assert caught.value.code == "data_not_found"
