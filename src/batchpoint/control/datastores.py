@@ -302,7 +302,7 @@ class Datastores:
                 code="storage_denied",
                 where="credentials",
             )
-        return findings.model_copy(update={"tested_at": self._now()})
+        return findings
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.seconds(), UTC)

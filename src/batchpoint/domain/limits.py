@@ -73,6 +73,8 @@ PARAMETERS_MAX = 100
 
 # Object stores: whatever happens there, one call ends within twice this time.
 STORAGE_TIMEOUT_SECONDS = 120.0
+# Somebody waits for the test of a datastore, whose address may just be misspelled.
+STORAGE_TEST_SECONDS_MAX = 10.0
 STORAGE_RETRIES_MAX = 8
 STORAGE_BACKOFF_SECONDS_MAX = 5.0
 STORAGE_LIST_PAGE = 1_000

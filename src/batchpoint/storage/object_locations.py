@@ -220,12 +220,17 @@ class ObjectLocations:
             return store
 
 
-def open_store(access: DatastoreAccess) -> Store:
-    """Open the whole of a registered datastore. Raises: Invalid, as `ObjectLocations.at`."""
+def open_store(
+    access: DatastoreAccess, *, timeout_seconds: float = limits.STORAGE_TIMEOUT_SECONDS
+) -> Store:
+    """Open the whole of a registered datastore; a call gives up after `timeout_seconds`.
+
+    Raises: Invalid, as `ObjectLocations.at`.
+    """
     datastore = access.datastore
     if datastore.type == "local":
         return LocalStore(path_of(datastore.path or "", where=datastore.name))
-    return _opened(datastore, access.credentials, ambient=False)
+    return _opened(datastore, access.credentials, ambient=False, timeout_seconds=timeout_seconds)
 
 
 def _opened(

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 
+from batchpoint.domain import limits
 from batchpoint.domain.datastore import DatastoreAccess, DatastoreFindings
 from batchpoint.domain.errors import BatchpointError, Invalid
 from batchpoint.storage.interface import Store
@@ -42,7 +43,10 @@ def examine(access: DatastoreAccess, *, unique: str, now: datetime) -> Datastore
     # What an earlier test found must not keep this one from finding out anew.
     datastore = access.datastore.model_copy(update={"findings": None})
     return examine_store(
-        open_store(access.model_copy(update={"datastore": datastore})),
+        open_store(
+            access.model_copy(update={"datastore": datastore}),
+            timeout_seconds=limits.STORAGE_TEST_SECONDS_MAX,
+        ),
         listable=datastore.type != "http",
         unique=unique,
         now=now,
