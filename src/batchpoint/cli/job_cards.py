@@ -202,6 +202,7 @@ def job_card(job: Job, width: int, now: datetime) -> str:
         ("mini-batch", (f"{count(settings.mini_batch_size, 'file')}, "
                        f"{count(settings.max_retries, 'retry', 'retries')}, timeout {timeout}")),
         ("threshold", f"{threshold}"),
+        ("webhook", webhook_line(job)),
     ]  # fmt: skip
     lines += [_field(label, one_line(value)) for label, value in fields if value]
     lines += [_field("note", one_line(note)) for note in spec.environment.notes]
@@ -215,6 +216,17 @@ def parameters_line(parameters: Mapping[str, object]) -> str:
         f"{name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in parameters.items()
     )
+
+
+def webhook_line(job: Job) -> str:
+    """Say whom a job tells of its end and what came of it; nothing when nobody is told."""
+    told = job.webhook
+    if job.spec.webhook_url is None or told is None:
+        return ""
+    parts = [job.spec.webhook_url, told.state.replace("_", " ")]
+    if told.attempts:
+        parts.append(f"{count(told.attempts, 'try', 'tries')}: {told.said or 'under way'}")
+    return ", ".join(parts)
 
 
 def warnings_card(job: Job, width: int) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from batchpoint.cli import job_cards
 from batchpoint.domain.job import ErrorInfo, Job, JobState, Progress
+from batchpoint.domain.webhook import WebhookDelivery
 from tests.unit.resolved_jobs import NOON, new_job
 
 
@@ -167,3 +168,26 @@ def test_a_job_without_a_predictions_file_is_not_told_to_show_its_rows() -> None
     silent = job.model_copy(update={"spec": job.spec.model_copy(update={"settings": settings})})
     assert "job head" not in job_cards.next_commands(silent)
     assert "job download" in job_cards.next_commands(silent)
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        (None, ""),
+        (WebhookDelivery(state="waiting"), "https://e.com/?***, waiting"),
+        (
+            WebhookDelivery(state="pending", attempts=2, said="answered 500"),
+            "https://e.com/?***, pending, 2 tries: answered 500",
+        ),
+        (
+            WebhookDelivery(state="given_up", attempts=1, said="answered 410"),
+            "https://e.com/?***, given up, 1 try: answered 410",
+        ),
+    ],
+)
+def test_whether_somebody_was_told(told: WebhookDelivery | None, line: str) -> None:
+    job = ended(JobState.COMPLETED)
+    spec = job.spec.model_copy(update={"webhook_url": told and "https://e.com/?***"})
+    job = job.model_copy(update={"spec": spec, "webhook": told})
+    assert job_cards.webhook_line(job) == line
+    assert (f"  webhook     {line}" in job_cards.job_card(job, 100, NOON)) == bool(line)
