@@ -14,15 +14,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from batchpoint.core.messages import Assignment, AttemptError, Outcome, TaskResult
+from batchpoint.core.messages import Assignment, Outcome, TaskResult
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable
 from batchpoint.domain.minibatch import MiniBatch
 from batchpoint.formats.durable import storage_error
 from batchpoint.formats.layout import JobFolder, harvest_name
-from batchpoint.node import attempt_errors
+from batchpoint.node import attempt_errors, task_results
 from batchpoint.node.exit_words import WorkerEnd
-from batchpoint.node.part_flow import PartFlow, Scored
+from batchpoint.node.part_flow import PartFlow
 from batchpoint.node.refused_items import all_refused, with_refused
 from batchpoint.node.remote_files import remote_files
 from batchpoint.node.slot import Slot, wanted
@@ -43,8 +43,6 @@ Report = Callable[[str | None, list[TaskResult]], None]
 _STACK_SECONDS = 0.15
 _IDLE_DEATHS_MAX = 3
 _SILENT_SECONDS = 600.0
-# User code that finds no room deletes what it wrote; with so little room left it was the disk.
-_DISK_LOW_BYTES = 64 << 20
 _STAGING_THREADS = 2
 _WARNINGS_MAX = 100
 
@@ -412,41 +410,21 @@ class JobRun:
             self._staging.check_unchanged(ticket)
         except Invalid as changed:
             self._forget(ticket)
-            error = attempt_errors.ours(changed, "input", file=_file_of(ticket))
-            self.flow.failed(self._ended(ticket, "failed", told.get("seconds", 0.0), error))
+            error = attempt_errors.ours(changed, "input", file=task_results.file_of(ticket))
+            self.flow.failed(task_results.ended(ticket, "failed", told.get("seconds", 0.0), error))
             return
-        result = TaskResult(
-            task=ticket.assignment.task,
-            attempt=ticket.assignment.attempt,
-            outcome="scored",
-            seconds=told.get("seconds", 0.0),
-            rows=told.get("rows", 0),
-            failed_rows=told.get("failed_rows", 0),
-            items=ticket.items,
-            failed_items=tuple(dict.fromkeys(f["item"] for f in told.get("failed_items", ()))),
-            unattributed=told.get("unattributed", 0),
-            slice_rows=told.get("slice_rows", -1),
-        )
-        scored = Scored(
-            result,
-            rows,
-            failures,
-            [(name, kind) for name, kind in told.get("columns", ())],
-            told.get("encoding", ""),
-        )
-        files = [(str(path), int(size)) for path, size in told.get("files", ())]
-        if files and ticket.harvest:
-            scored.folder = ticket.harvest.rpartition("/")[2]
-            scored.files = tuple(files)
+        scored = task_results.scored_of(ticket, told, rows, failures)
         self.flow.scored(with_refused(scored, ticket))
         self._unstage(ticket)
 
     def _failed(self, slot: Slot, ticket: Ticket, told: dict[str, Any]) -> None:
         error = attempt_errors.told(
-            told.get("error") or {}, file=_file_of(ticket), log=self._pool.log_name(slot)
+            told.get("error") or {},
+            file=task_results.file_of(ticket),
+            log=self._pool.log_name(slot),
         )
         self._forget(ticket)
-        if self._disk_is_full(error):
+        if task_results.is_disk_full(error, self._folder.root, self._scratch):
             # Nobody's fault: it is tried again, uncharged, when there is room.
             self._again([ticket])
             full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -455,21 +433,10 @@ class JobRun:
             self.flow.trouble(trouble)
             return
         self.flow.failed(
-            self._ended(ticket, "failed", told.get("seconds", 0.0), error)._replace(
+            task_results.ended(ticket, "failed", told.get("seconds", 0.0), error)._replace(
                 slice_rows=told.get("slice_rows", -1)
             )
         )
-
-    def _disk_is_full(self, error: AttemptError) -> bool:
-        if "Errno 28]" not in error.message and error.kind != "storage_full":
-            return False
-        try:
-            return any(
-                (found := os.statvfs(place)).f_bavail * found.f_frsize < _DISK_LOW_BYTES
-                for place in (self._folder.root, self._scratch)
-            )
-        except OSError:
-            return False
 
     def _charge(
         self,
@@ -480,7 +447,7 @@ class JobRun:
         seconds: float,
         slice_rows: int,
     ) -> None:
-        file, log = _file_of(ticket), self._pool.log_name(slot)
+        file, log = task_results.file_of(ticket), self._pool.log_name(slot)
         outcome: Outcome
         if slot.condemned == ticket.id:
             outcome = "timed_out"
@@ -491,19 +458,7 @@ class JobRun:
             outcome = end.cause
             error = attempt_errors.died(end, "run()", file=file, log=log)
         self.flow.failed(
-            self._ended(ticket, outcome, seconds, error)._replace(slice_rows=slice_rows)
-        )
-
-    def _ended(
-        self, ticket: Ticket, outcome: Outcome, seconds: float, error: AttemptError
-    ) -> TaskResult:
-        return TaskResult(
-            task=ticket.assignment.task,
-            attempt=ticket.assignment.attempt,
-            outcome=outcome,
-            seconds=seconds,
-            items=ticket.items,
-            error=error,
+            task_results.ended(ticket, outcome, seconds, error)._replace(slice_rows=slice_rows)
         )
 
     def _execute(self, slot: Slot, worker: WorkerProcess, task: int) -> None:
@@ -535,9 +490,3 @@ class JobRun:
 
     def _settle(self) -> None:
         self.flow.settle(self._remaining())
-
-
-def _file_of(ticket: Ticket) -> str:
-    """The name of the input a task is about, when it is a single one."""
-    names = {one.name for one in ticket.slices}
-    return names.pop() if len(names) == 1 else ""

@@ -154,6 +154,18 @@ def staged_names(slices: Sequence[Slice], *, folders: bool = False) -> list[str]
     return names
 
 
+def root_name(one: Slice) -> str:
+    """Return what the folder is called below which an item is named; "input" where it has none.
+
+    Scripts that look at the folder of a file see the same name wherever the file lies.
+    """
+    if one.uri.endswith(f"/{one.name}"):
+        name = one.uri[: -len(one.name)].rstrip("/").rpartition("/")[2]
+        if _can_be_made(name):
+            return name
+    return "input"
+
+
 def _above(name: str) -> list[str]:
     parts = name.split("/")
     return ["/".join(parts[:count]) for count in range(1, len(parts))]

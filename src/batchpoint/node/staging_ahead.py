@@ -18,7 +18,7 @@ from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.minibatch import Slice
 from batchpoint.node.remote_files import RemoteFiles
-from batchpoint.node.staging import slice_file, staged_names
+from batchpoint.node.staging import root_name, slice_file, staged_names
 from batchpoint.node.ticket import Part, Ticket
 from batchpoint.storage.locate import is_local, path_of
 
@@ -196,7 +196,8 @@ class StagingAhead:
         slices, staged = ticket.slices, ticket.staged
         assert staged is not None
         if self._script:
-            names = staged_names(slices, folders=True)
+            root = root_name(slices[0])
+            names = [f"{root}/{name}" for name in staged_names(slices, folders=True)]
         else:
             names = [f"{place}{_suffix(one)}" for place, one in enumerate(slices)]
         journey.targets = [staged / name for name in names]

@@ -11,7 +11,7 @@ from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.minibatch import MiniBatch, Slice, Task
 from batchpoint.formats.layout import JobFolder
 from batchpoint.formats.manifest import write_segment
-from batchpoint.node.staging import Staging, staged_names
+from batchpoint.node.staging import Staging, root_name, staged_names
 from batchpoint.node.ticket import Ticket
 
 
@@ -141,3 +141,18 @@ def test_whatever_items_are_called_their_files_can_be_made(names: list[str]) -> 
 def test_slices_of_files_with_one_name_do_not_replace_each_other() -> None:
     made = staged_names(named("a/x.csv", "b/x.csv", unit="bytes"))
     assert made == ["x-000000000004.csv", "_1/x-000000000004.csv"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "name", "root"),
+    [
+        ("azureml://datastores/d/paths/in/a/x.csv", "a/x.csv", "in"),
+        ("s3://bucket/x.csv", "x.csv", "bucket"),
+        ("https://host/a%20b.csv", "a b.csv", "input"),
+        ("s3://x.csv", "x.csv", "input"),
+    ],
+)
+def test_the_folder_of_staged_files_is_called_as_that_of_the_input(
+    uri: str, name: str, root: str
+) -> None:
+    assert root_name(Slice(0, uri, name, 1, "e")) == root
