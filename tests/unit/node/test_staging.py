@@ -149,7 +149,6 @@ def test_slices_of_files_with_one_name_do_not_replace_each_other() -> None:
         ("azureml://datastores/d/paths/in/a/x.csv", "a/x.csv", "in"),
         ("s3://bucket/x.csv", "x.csv", "bucket"),
         ("https://host/a%20b.csv", "a b.csv", "input"),
-        ("s3://x.csv", "x.csv", "input"),
     ],
 )
 def test_the_folder_of_staged_files_is_called_as_that_of_the_input(

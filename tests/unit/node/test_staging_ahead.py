@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -90,7 +92,12 @@ class Stage:
         return taken
 
     def bytes_on_disk(self) -> int:
-        return sum(path.stat().st_size for path in self.scratch.rglob("*") if path.is_file())
+        found = 0
+        for folder, _, names in os.walk(self.scratch):  # passes over what is being deleted
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    found += (Path(folder) / name).stat().st_size
+        return found
 
 
 async def test_files_keep_their_names_and_folders(tmp_path: Path) -> None:
@@ -180,7 +187,7 @@ async def test_a_task_bigger_than_the_bound_passes_alone(
     for number in range(3):
         [ticket] = await stage.take_all(1)
         assert (ticket.id, stage.ahead.ready) == (number + 1, 0)
-        assert len([p for p in stage.scratch.iterdir() if any(p.rglob("*.txt"))]) == 1
+        assert len([p for p in stage.scratch.iterdir() if any(os.scandir(p))]) == 1
         stage.ahead.done(ticket)
     stage.ahead.stop()
 
