@@ -19,6 +19,22 @@ from batchpoint.storage.locate import path_of
 _Key = Annotated[
     str | None, Header(description="The same key and body again give the job they gave before.")
 ]
+_RepeatabilityId = Annotated[
+    str | None, Header(alias="repeatability-request-id", description="As Idempotency-Key.")
+]
+_SdkRepeatabilityId = Annotated[
+    str | None,
+    Header(
+        alias="repeatability_request-id",
+        description="As Idempotency-Key, in the spelling of Azure's SDK.",
+    ),
+]
+_Deployment = Annotated[
+    str | None, Header(description="The deployment to use, unless the body names one.")
+]
+_ApiVersion = Annotated[
+    str | None, Query(alias="api-version", description="Any: the answer has Azure's shape.")
+]
 
 
 def _shape(body: object) -> str:
@@ -48,20 +64,9 @@ def invoke_routes(services: Services) -> APIRouter:
         request: Request,
         response: Response,
         idempotency_key: _Key = None,
-        repeatability_request_id: Annotated[
-            str | None,
-            Header(alias="repeatability-request-id", description="As Idempotency-Key."),
-        ] = None,
-        repeatability_request_id_of_sdk: Annotated[
-            str | None,
-            Header(
-                alias="repeatability_request-id",
-                description="As Idempotency-Key, in the spelling of Azure's SDK.",
-            ),
-        ] = None,
-        azureml_model_deployment: Annotated[
-            str | None, Header(description="The deployment to use, unless the body names one.")
-        ] = None,
+        repeatability_request_id: _RepeatabilityId = None,
+        repeatability_request_id_of_sdk: _SdkRepeatabilityId = None,
+        azureml_model_deployment: _Deployment = None,
     ) -> Job | AzureJob:
         """Start a job that scores all the data the body points at, and answer at once.
 
@@ -89,10 +94,7 @@ def invoke_routes(services: Services) -> APIRouter:
         limit: Limit = LIMIT_DEFAULT,
         after: After = None,
         deployment: Annotated[str | None, Query(description="Only of this deployment.")] = None,
-        api_version: Annotated[
-            str | None,
-            Query(alias="api-version", description="Any: the answer has Azure's shape."),
-        ] = None,
+        api_version: _ApiVersion = None,
     ) -> Page[Job] | AzureJobs:
         """List the jobs of an endpoint, newest first; with `api-version`, in Azure's shape."""
         services.registry.get_endpoint(endpoint)
