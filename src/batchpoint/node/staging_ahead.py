@@ -30,11 +30,12 @@ class _Journey:
     """A task whose inputs are being fetched; `left` counts slices that are still on their way.
 
     `bytes` is how much of the disk it is granted. `put_off`: slices whose store did not answer, to
-    be tried again. `since`: when that began.
+    be tried again. `begun`: when it was admitted; `since`: when its store did not answer first.
     """
 
     ticket: Ticket
     bytes: int
+    begun: float
     targets: list[Path] = field(default_factory=list[Path])
     left: int = 0
     put_off: list[int] = field(default_factory=list[int])
@@ -153,7 +154,7 @@ class StagingAhead:
             self._bytes += size
             self._unwritten += size
             self._journeys.add(ticket.id)
-            self._submit(self._begin, _Journey(ticket, size))
+            self._submit(self._begin, _Journey(ticket, size, self._loop.time()))
 
     def _has_room(self, size: int) -> bool:
         if self._bytes + size > limits.STAGED_BYTES_MAX:
@@ -282,7 +283,7 @@ class StagingAhead:
         if journey.since is None:
             journey.since = now
         waited = now - journey.since
-        others = self._answered > journey.since
+        others = self._answered >= journey.begun
         if waited > limits.FETCH_OUTAGE_SECONDS_MAX or (
             others and waited > limits.FETCH_STUCK_SECONDS_MAX
         ):
