@@ -71,6 +71,20 @@ class Command(TyperCommand):
         return super().parse_args(ctx, completed(args, known))
 
 
+class ScoringCommand(Command):
+    """A command that takes data: says what happened when the shell has expanded a wildcard."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            if "extra argument" in error.message and {"-i", "--input"} & set(args):
+                error.message += (
+                    "; put quotes around wildcards, or write --input before every single path"
+                )
+            raise
+
+
 class Noun(TyperGroup):
     """A group that shows its help when nothing else was asked for."""
 

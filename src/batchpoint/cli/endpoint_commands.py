@@ -19,12 +19,12 @@ from batchpoint.cli.command_options import (
     Sets,
     Yes,
 )
-from batchpoint.cli.command_tree import Command, new_app
+from batchpoint.cli.command_tree import Command, ScoringCommand, new_app
 from batchpoint.cli.score_commands import invoke_command
 
 endpoint = new_app("Manage endpoints: stable names behind which deployments live.")
 deployment = new_app("Manage deployments: a model with everything needed to score with it.")
-endpoint.command("invoke", cls=Command)(invoke_command)
+endpoint.command("invoke", cls=ScoringCommand)(invoke_command)
 
 _SetDefault = Annotated[
     bool, typer.Option("--set-default", help="Make it the endpoint's default deployment.")

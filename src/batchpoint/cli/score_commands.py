@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from batchpoint.cli.command_options import File, Form, Name, NameArgument, Query, Sets
-from batchpoint.cli.command_tree import Command, new_app
+from batchpoint.cli.command_tree import Command, ScoringCommand, new_app
 from batchpoint.cli.output_forms import OutputForm
 
 deploy = new_app()
@@ -213,7 +213,7 @@ _Wait = Annotated[
 ]
 
 
-@invoke.command(cls=Command)
+@invoke.command(cls=ScoringCommand)
 def invoke_command(
     name_argument: NameArgument = None,
     *,

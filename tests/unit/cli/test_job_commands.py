@@ -70,6 +70,7 @@ def test_the_same_idempotency_key_gives_the_same_job(deployed: Cli) -> None:
         (["heart", "-i", "data", "--mini-batch-size", "0"], "greater than or equal to 1"),
         (["heart", "--name", "other", "-i", "data"], "given twice"),
         (["-i", "data"], "the endpoint's name is missing"),
+        (["heart", "--input", "a.csv", "b.csv"], "put quotes around wildcards"),
     ],
 )
 def test_an_invoke_that_is_refused(deployed: Cli, arguments: list[str], sentence: str) -> None:
