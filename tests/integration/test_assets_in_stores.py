@@ -47,8 +47,8 @@ def http(settings: Settings) -> Iterator[httpx.Client]:
 
 
 def body_of(datastore: Datastore, credentials: Credentials) -> dict[str, object]:
-    told = datastore.model_dump(mode="json", exclude_none=True)
-    return told | {"credentials": credentials.revealed()}
+    told: dict[str, object] = datastore.model_dump(mode="json", exclude_none=True)
+    return {**told, "credentials": credentials.revealed()}
 
 
 def put_files(settings: Settings, prefix: str) -> None:
