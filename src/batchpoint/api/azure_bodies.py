@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from pydantic import JsonValue, ValidationError
 
 from batchpoint.domain.endpoint import seconds
-from batchpoint.domain.errors import Invalid
+from batchpoint.domain.errors import BatchpointError, Invalid
 from batchpoint.domain.findings import invalid_fields
 from batchpoint.domain.job import Invocation
 
@@ -70,9 +70,26 @@ def kind_by_name(uri: str) -> Kind:
     return "uri_file" if _FILE_NAME.fullmatch(last) else "uri_folder"
 
 
+class AzureRequest(NamedTuple):
+    """An invocation, and by which property of the body each part of it was given."""
+
+    invocation: Invocation
+    given_by: Mapping[str, str]
+
+    def in_its_words(self, error: BatchpointError) -> BatchpointError:
+        """Return an error that names the property of the body in the place of our own field."""
+        where = error.where or ""
+        if where.startswith("settings."):  # merged with those of the deployment
+            where = f"overrides.{where.removeprefix('settings.')}"
+        written = self.given_by.get(where)
+        if written is None:
+            return error
+        return type(error)(error.message, code=error.code, where=written)
+
+
 def read_invocation(
     body: Mapping[str, JsonValue], kind_of: Callable[[str], Kind] = kind_by_name
-) -> Invocation:
+) -> AzureRequest:
     """Read a body of Azure's shape as an invocation.
 
     `kind_of` tells what a `dataset` points at, the one form that does not say it itself.
@@ -96,7 +113,7 @@ def read_invocation(
         reading.put("experiment_name", free.take("experimentName"), free.path("experimentName"))
         free.refuse_rest("is not kept; use tags for what shall be found again with the job")
     given.refuse_rest()
-    return reading.invocation()
+    return AzureRequest(reading.invocation(), reading.given_by)
 
 
 class _Properties:
@@ -156,16 +173,16 @@ class _Reading:
 
     def __init__(self) -> None:
         self._fields: dict[str, JsonValue] = {}
-        self._given_by: dict[str, str] = {}
+        self.given_by: dict[str, str] = {}
 
     def put(self, place: str, value: JsonValue, given_by: str) -> None:
         if value is None:
             return
-        before = self._given_by.get(place)
+        before = self.given_by.get(place)
         if before is not None and self._fields[place] != value:
             raise _invalid(given_by, f"says something else than {before}; give one of them")
         self._fields[place] = value
-        self._given_by[place] = given_by
+        self.given_by[place] = given_by
 
     def refuse(self, given: _Properties, refused: Mapping[str, str]) -> None:
         for name, why in refused.items():
@@ -191,7 +208,7 @@ class _Reading:
     def _written(self, loc: tuple[int | str, ...]) -> str:
         steps = [str(step) for step in loc]
         for count in range(len(steps), 0, -1):
-            given_by = self._given_by.get(".".join(steps[:count]))
+            given_by = self.given_by.get(".".join(steps[:count]))
             if given_by is not None:
                 return ".".join([given_by, *steps[count:]])
         return ".".join([_ROOT, *steps])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -14,7 +13,6 @@ from batchpoint.api.azure_jobs import AzureInvocation, AzureJob, AzureJobs, azur
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
 from batchpoint.domain.errors import BatchpointError, NotFound
 from batchpoint.domain.job import Invocation, Job
-from batchpoint.storage.locate import path_of
 
 _Key = Annotated[
     str | None, Header(description="The same key and body again give the job they gave before.")
@@ -52,6 +50,9 @@ def invoke_routes(services: Services) -> APIRouter:
     """Make the routes under /endpoints/{endpoint}/jobs."""
     router = APIRouter(prefix="/endpoints/{endpoint}/jobs", tags=["jobs"])
 
+    def kind_of(uri: str) -> Kind:
+        return services.invocations.kind_of(uri, kind_by_name(uri))
+
     @router.post(
         "",
         summary="Invoke an endpoint",
@@ -73,17 +74,18 @@ def invoke_routes(services: Services) -> APIRouter:
         Everything that can be wrong with the request is said now; the job then runs by itself.
         A body of Azure's shape gets an answer of Azure's shape.
         """
-        if isinstance(body, AzureInvocation):
-            asked = read_invocation(body.model_extra or {}, _kind_on_this_machine)
-        else:
-            asked = body
-        if asked.deployment_name is None and azureml_model_deployment:
-            asked = asked.model_copy(update={"deployment_name": azureml_model_deployment})
         key = idempotency_key or repeatability_request_id or repeatability_request_id_of_sdk
-        job = services.invocations.invoke(endpoint, asked, key)
         if isinstance(body, AzureInvocation):
+            read = read_invocation(body.model_extra or {}, kind_of)
+            asked = _named(read.invocation, azureml_model_deployment)
+            try:
+                job = services.invocations.invoke(endpoint, asked, key)
+            except BatchpointError as error:
+                raise read.in_its_words(error) from error
             response.headers["Location"] = f"/endpoints/{endpoint}/jobs/{job.name}"
             return _as_azure(services, request, job)
+        asked = _named(body, azureml_model_deployment)
+        job = services.invocations.invoke(endpoint, asked, key)
         response.headers["Location"] = f"/jobs/{job.name}"
         return job
 
@@ -135,6 +137,13 @@ def _add_job_routes(router: APIRouter, services: Services) -> None:
         return _as_azure(services, request, asked)
 
 
+def _named(asked: Invocation, deployment: str | None) -> Invocation:
+    """Return what is asked for, of the deployment that a header names unless the body does."""
+    if asked.deployment_name is not None or not deployment:
+        return asked
+    return asked.model_copy(update={"deployment_name": deployment})
+
+
 def _base(services: Services, request: Request) -> str:
     return (services.public_url or str(request.base_url)).rstrip("/")
 
@@ -153,12 +162,3 @@ def _found(services: Services, endpoint: str, job: str) -> Job:
             code="job_not_found",
         )
     return known
-
-
-def _kind_on_this_machine(uri: str) -> Kind:
-    """Tell what a URI points at: by looking where it is a path, else by its name."""
-    try:
-        path: Path = path_of(uri)
-        return "uri_file" if path.is_file() else "uri_folder"
-    except (BatchpointError, OSError):
-        return kind_by_name(uri)

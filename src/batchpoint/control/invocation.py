@@ -16,9 +16,17 @@ from batchpoint.control.registry import Deployed, Registry, check_instances
 from batchpoint.control.scoring_settings import effective
 from batchpoint.control.webhooks import Webhooks
 from batchpoint.domain import limits
-from batchpoint.domain.errors import Invalid
+from batchpoint.domain.errors import BatchpointError, Invalid
 from batchpoint.domain.ids import job_name, job_name_from
-from batchpoint.domain.job import Invocation, Job, JobOutput, JobSpec, JobStatus
+from batchpoint.domain.job import (
+    InputType,
+    Invocation,
+    Job,
+    JobInput,
+    JobOutput,
+    JobSpec,
+    JobStatus,
+)
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.tracing import current_traceparent
 
@@ -68,10 +76,30 @@ class Invocations:
         body_hash = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
         known = self._ledger.job_of_key(endpoint, idempotency_key, body_hash)
         if known is None:
-            job, notice = self._webhooks.notice(self._job(endpoint, body), body.webhook_url)
-            known = self._ledger.create_job(job, idempotency_key, body_hash, notice)
+            try:
+                job, notice = self._webhooks.notice(self._job(endpoint, body), body.webhook_url)
+            except BatchpointError:
+                # The same request, sent twice at once, may have made its job by now, and that may
+                # even have written its output.
+                known = self._ledger.job_of_key(endpoint, idempotency_key, body_hash)
+                if known is None:
+                    raise
+            else:
+                known = self._ledger.create_job(job, idempotency_key, body_hash, notice)
         self._wake()
         return known
+
+    def kind_of(self, uri: str, guess: InputType) -> InputType:
+        """Tell whether a pointer to data leads to a file or a folder; `guess` if none can be seen.
+
+        Only for callers that do not say it: an invoke that is looked at twice takes longer.
+        """
+        try:
+            self._inputs.checked(self._references.resolved_input(JobInput(type=guess, uri=uri)))
+        except BatchpointError as error:
+            if error.where == "input.type":
+                return "uri_folder" if guess == "uri_file" else "uri_file"
+        return guess
 
     def wake(self) -> None:
         """See to it that somebody runs the jobs there are."""

@@ -1,5 +1,6 @@
 """A scoring URI speaks Azure's words to who speaks them first, and ours to everybody else."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,29 @@ def test_errors_are_both_a_problem_document_and_azures_envelope(
     assert told["detail"] in told["error"]["message"]
     if code is not None:
         assert told["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("properties", "where"),
+    [
+        ({"inputData": {"d": {"jobInputType": "UriFolder", "uri": "/no"}}}, "inputData.d.uri"),
+        ({"dataset": {"dataInputType": "DataUrl", "Path": "/no"}}, "dataset.path"),
+        ({"OutputFileName": "p.txt"}, "outputFileName"),
+        ({"outputData": {"s": {"jobOutputType": "UriFolder", "uri": "{tmp}/data"}}}, "s.uri"),
+    ],
+)
+@pytest.mark.usefixtures("deployed")
+def test_what_is_found_later_is_named_as_the_caller_wrote_it(
+    http: httpx.Client, tmp_path: Path, properties: dict[str, Any], where: str
+) -> None:
+    text = json.dumps(properties).replace("{tmp}", str(tmp_path))
+    sent = json.loads(text)
+    if "inputData" not in sent and "dataset" not in sent:
+        sent |= body(tmp_path)["properties"]
+    told = http.post("/endpoints/heart/jobs", json={"properties": sent}).json()
+    assert told["where"].startswith("properties.")
+    assert told["where"].endswith(where)
+    assert told["where"] in told["error"]["message"]
 
 
 def test_an_endpoint_that_is_not_there_says_so_in_both_ways(http: httpx.Client) -> None:

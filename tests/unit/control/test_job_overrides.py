@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from batchpoint.control.registry import Deployed
 from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
-from batchpoint.domain.errors import Invalid
+from batchpoint.domain.errors import Conflict, Invalid
 from batchpoint.domain.job import Invocation, JobSpec
 from tests.unit.control_plane import ControlPlane, code_folder, data_folder
 
@@ -116,3 +117,27 @@ def test_what_cannot_be_is_refused(
     assert caught.value.where is not None
     assert where in caught.value.where
     assert ready.ledger.list_jobs() == []
+
+
+def test_a_duplicate_that_comes_late_finds_the_job_and_not_its_output(
+    ready: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both of two equal requests found no job yet; the other one's has published by now."""
+    output = tmp_path / "mine"
+    source = {"type": "uri_folder", "uri": str(tmp_path / "data")}
+    body = Invocation.model_validate({"input": source, "output": {"uri": str(output)}})
+    deployed = ready.registry.deployed
+    made: list[str] = []
+
+    def overtaken(endpoint: str, name: str | None) -> Deployed:
+        monkeypatch.setattr(ready.registry, "deployed", deployed)
+        made.append(ready.invocations.invoke("heart", body, "key").name)
+        output.mkdir()
+        (output / "predictions.csv").write_text("done")
+        return deployed(endpoint, name)
+
+    monkeypatch.setattr(ready.registry, "deployed", overtaken)
+    assert [ready.invocations.invoke("heart", body, "key").name] == made
+    assert len(ready.ledger.list_jobs()) == 1
+    with pytest.raises(Conflict):
+        ready.invocations.invoke("heart", body, "other key")
