@@ -313,7 +313,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "field_invalid",
     ),
 ]
-REFUSED += [
+MODELS_REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (
         {"inputData": {"m": {"jobInputType": kind, "uri": "azureml:m:1", "mode": "Download"}}},
         "properties.inputData.m.jobInputType",
@@ -323,7 +323,7 @@ REFUSED += [
 ]
 
 
-@pytest.mark.parametrize(("properties", "where", "code"), REFUSED)
+@pytest.mark.parametrize(("properties", "where", "code"), REFUSED + MODELS_REFUSED)
 def test_what_cannot_be_honoured_is_refused_by_name(
     properties: dict[str, Any], where: str, code: str
 ) -> None:
@@ -334,8 +334,9 @@ def test_what_cannot_be_honoured_is_refused_by_name(
 
 
 def test_what_stands_beside_properties_is_refused() -> None:
+    body: dict[str, Any] = {"properties": {"inputData": DATA}, "sku": "big"}
     with pytest.raises(Invalid) as caught:
-        read_invocation({"properties": {"inputData": DATA}, "sku": "big"})
+        read_invocation(body)
     assert (caught.value.where, caught.value.code) == ("sku", "field_unknown")
     empties: list[dict[str, Any]] = [{"properties": None}, {"properties": 3}]
     for empty in empties:
