@@ -70,9 +70,13 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    (tmp_path / "in").mkdir()
+    return new_world(tmp_path, str(tmp_path / "out"))
+
+
+def new_world(root: Path, output: str) -> World:
+    (root / "in").mkdir()
     for number in range(ITEMS):
-        (tmp_path / "in" / f"item-{number:03d}").write_text("x")
+        (root / "in" / f"item-{number:03d}").write_text("x")
     plain = new_job()
     settings = plain.spec.settings.model_copy(
         update={"mini_batch_size": SIZE, "instance_count": 2, "max_retries": 1}
@@ -80,13 +84,13 @@ def world(tmp_path: Path) -> World:
     spec = plain.spec.model_copy(
         update={
             "settings": settings,
-            "input": JobInput(type="uri_folder", uri=str(tmp_path / "in")),
-            "output": JobOutput(uri=str(tmp_path / "out")),
+            "input": JobInput(type="uri_folder", uri=str(root / "in")),
+            "output": JobOutput(uri=output),
         }
     )
-    ledger = Ledger(tmp_path / "ledger.db")
+    ledger = Ledger(root / "ledger.db")
     job = ledger.create_job(plain.model_copy(update={"spec": spec}), None, None)
-    return World(tmp_path, ledger, job)
+    return World(root, ledger, job)
 
 
 EXPECTED = (
