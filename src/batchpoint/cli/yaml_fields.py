@@ -158,11 +158,9 @@ def _problem(place: _Place, kind: str, context: Mapping[str, Any]) -> Problem:
     if kind == "extra_forbidden":
         return _unknown(place)
     got = kind_of(place.node) if place.node is not None else "nothing"
-    if kind == "value_error":
-        cause = context.get("error")
-        said = cause.message if isinstance(cause, Invalid) else str(cause)
-        code = cause.code if isinstance(cause, Invalid) else "field_invalid"
-        return Problem(place.mark, place.field, said, code)
+    cause = context.get("error")
+    if kind == "value_error" and isinstance(cause, Invalid):  # others say less than we know here
+        return Problem(place.mark, place.field, cause.message, cause.code)
     if kind == "string_too_long":
         return Problem(
             place.mark, place.field, f"is longer than {context['max_length']:,} characters"
