@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -120,11 +119,11 @@ def test_mistakes_are_told_as_they_were_written() -> None:
         ["mini_batch_size=no"],
         {"overrides.instance_count": ("--instance-count", 0)},
     )
-    unbounded = [re.sub(r" (>= -?\d+|from -?[\d,]+ to [\d,]+)", "", line) for line in found]
-    assert unbounded == [
+    assert found == [
         "--instance-count: expected a whole number from 1 to 10,000, got 0",
-        "--set mini_batch_size: expected a whole number, got False",
-        "jobs/job.yml:2:31: retry_settings.max_retries: expected a whole number, got 'x'",
+        "--set mini_batch_size: expected a whole number from 1 to 1,000,000, got False",
+        "jobs/job.yml:2:31: retry_settings.max_retries: expected a whole number from 0 to 100, "
+        "got 'x'",
         (
             "jobs/job.yml:3:11: compute.target: is not supported: a job runs on its deployment's "
             "compute; only the instance count can be set"
