@@ -122,8 +122,10 @@ def test_mistakes_are_told_as_they_were_written() -> None:
     assert found == [
         "--instance-count: expected a whole number from 1 to 10,000, got 0",
         "--set mini_batch_size: expected a whole number from 1 to 1,000,000, got False",
-        "jobs/job.yml:2:31: retry_settings.max_retries: expected a whole number from 0 to 100, "
-        "got 'x'",
+        (
+            "jobs/job.yml:2:31: retry_settings.max_retries: expected a whole number from 0 to 100, "
+            "got 'x'"
+        ),
         (
             "jobs/job.yml:3:11: compute.target: is not supported: a job runs on its deployment's "
             "compute; only the instance count can be set"
