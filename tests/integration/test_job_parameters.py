@@ -119,7 +119,7 @@ def test_a_model_without_code_gets_them_as_params(
         return [row["prediction"] for row in csv.DictReader(io.StringIO(place.predictions(job)))]
 
     assert run() == ["4.5 m 1 float/int/str", "7.5 m 1 float/int/str"]
-    changed = run(factor="10", unit="km", times="7")
+    changed = run(factor="10.0", unit="km", times="7")
     assert changed == ["15 km 7 float/int/str", "25 km 7 float/int/str"]
     for wrong, said in (
         ({"factors": 1}, "the model has no parameter 'factors'"),

@@ -153,7 +153,7 @@ class Registry:
                 where="code_configuration",
             )
         if code is None:
-            fitted(deployment.settings.parameters, Path(model.path), DEPLOYMENT_WHERE)
+            deployment = _with_typed_parameters(deployment, Path(model.path))
         if kept is not None and (deployment.environment, model) == (
             kept.deployment.environment,
             kept.resolution.model,
@@ -397,6 +397,13 @@ class Registry:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.seconds(), UTC)
+
+
+def _with_typed_parameters(deployment: BatchDeployment, model: Path) -> BatchDeployment:
+    """Return a deployment of a model with no code, its parameters as the model declares them."""
+    typed = fitted(deployment.settings.parameters, model, DEPLOYMENT_WHERE)
+    settings = deployment.settings.model_copy(update={"parameters": typed})
+    return deployment.model_copy(update={"settings": settings})
 
 
 def check_instances(count: int, compute: Compute) -> None:
