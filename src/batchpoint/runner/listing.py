@@ -60,7 +60,8 @@ class Listing:
         self._place = 0  # the source that is being listed, and the last key taken of it
         self._after = ""
         self._ordinal = itertools.count()
-        self._items: Iterator[Slice] | None = None
+        self._chunks: Iterator[list[Slice]] | None = None
+        self._left: list[Slice] = []
 
     def take(self, count: int) -> list[Slice]:
         """Return the next `count` items; fewer than that only at the end or before trouble.
@@ -70,21 +71,24 @@ class Listing:
             Invalid: the input does not exist (`input_not_found`), cannot be listed
                 (`input_unreadable`, `storage_denied`) or changed (`input_changed`).
         """
-        if self._items is None:
-            self._items = self._listed()
-        taken: list[Slice] = []
         try:
-            taken.extend(itertools.islice(self._items, count))
+            while len(self._left) < count:
+                self._chunks = self._chunks or self._listed()
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    break
+                self._left += chunk
         except Unavailable:
-            self._items = None
-            if not taken:
+            self._chunks = None
+            if not self._left:
                 raise
+        taken, self._left = self._left[:count], self._left[count:]
         return taken
 
-    def _listed(self) -> Iterator[Slice]:
+    def _listed(self) -> Iterator[list[Slice]]:
         while self._place < len(self._sources):
             if is_local(self._sources[self._place]):
-                yield from self._local(self._place)
+                yield from ([item] for item in self._local(self._place))
             elif len(self._sources) > 1 and self._wants_files:
                 stop = self._place + 1
                 while stop < len(self._sources) and not is_local(self._sources[stop]):
@@ -121,7 +125,7 @@ class Listing:
 
     # --- remote ---------------------------------------------------------------------------------
 
-    def _looked_at(self, stop: int) -> Iterator[Slice]:
+    def _looked_at(self, stop: int) -> Iterator[list[Slice]]:
         """Look at explicit files, many at a time and some ahead of the one that is wanted."""
         locations = self._locations()
         waiting: deque[tuple[int, Future[Found | None]]] = deque()
@@ -139,37 +143,37 @@ class Listing:
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 
-    def _file_or_folder(self, place: int, look: Future[Found | None]) -> Iterator[Slice]:
+    def _file_or_folder(self, place: int, look: Future[Found | None]) -> Iterator[list[Slice]]:
         try:
             found = look.result()
         except Invalid as error:
             if error.code not in _FAILING_ITEM:
                 raise
-            yield self._missing(place)
+            yield [self._missing(place)]
             return
         if found is not None:
-            yield self._file(place, found)
+            yield [self._file(place, found)]
             return
         with contextlib.suppress(Invalid):  # a place that has no folders
             yield from self._folder(place, self._locations().at(self._sources[place]))
         if not self._after:
-            yield self._missing(place)
+            yield [self._missing(place)]
 
-    def _remote(self, place: int) -> Iterator[Slice]:
+    def _remote(self, place: int) -> Iterator[list[Slice]]:
         """List a source that stands alone, or is said to be a folder."""
         uri = self._sources[place]
         location = self._locations().at(uri)
         if self._wants_files or uri.startswith(("http://", "https://")):
             found = _look(self._locations(), uri)
             if found is not None:
-                yield self._file(place, found)
+                yield [self._file(place, found)]
                 return
         yield from self._folder(place, location)
         if self._after or self._matches is not None:
             return
         found = None if self._wants_files else location.store.find(location.path)
         if found is not None:
-            yield self._file(place, found)
+            yield [self._file(place, found)]
         elif self._wants_files:
             raise Invalid(
                 f"there is nothing at {uri}; give a file or folder that is there",
@@ -186,37 +190,38 @@ class Listing:
         local = str(path_of(uri)) if is_local(uri) else uri
         return Slice(next(self._ordinal), local, self._prefixes[place], 0, "")
 
-    def _folder(self, place: int, location: Location) -> Iterator[Slice]:
-        uri = self._sources[place].rstrip("/") + "/"
-        encoded = uri.startswith(("http://", "https://"))
-        prefix = self._prefixes[place] and self._prefixes[place] + "/"
+    def _folder(self, place: int, location: Location) -> Iterator[list[Slice]]:
         folder = location.path.rstrip("/")
-        begin = len(folder) + 1 if folder else 0
-        matches, after, ordinal = self._matches, self._after, self._ordinal
         ahead = ThreadPoolExecutor(1, thread_name_prefix="list")
         try:
             pages = location.store.list(f"{folder}/" if folder else "")
             coming = ahead.submit(next, pages, None)
             while (page := coming.result()) is not None:
                 coming = ahead.submit(next, pages, None)
-                for path, size, etag in page:
-                    below = path[begin:]
-                    if path <= after or not below:
-                        continue
-                    if below.endswith(_LEFT_OUT) and below.rpartition("/")[2] in LEFT_OUT:
-                        continue
-                    if matches is not None and not matches(below):
-                        continue
-                    self._after = path
-                    yield Slice(
-                        next(ordinal),
-                        uri + (quote(below) if encoded else below),
-                        prefix + below,
-                        size,
-                        etag,
-                    )
+                chunk = self._chunk(place, page, len(folder) + 1 if folder else 0)
+                self._after = max(self._after, page[-1].path)  # again from the start: seen before
+                yield chunk
         finally:
             ahead.shutdown(wait=False, cancel_futures=True)
+
+    def _chunk(self, place: int, page: list[Found], begin: int) -> list[Slice]:
+        """Turn a page into items; `begin`: where in a key the path below the folder begins."""
+        after, matches, ordinal = self._after, self._matches, self._ordinal
+        if page[0].path <= after:
+            page = [found for found in page if found.path > after]
+        if matches is not None:
+            page = [found for found in page if matches(found.path[begin:])]
+        if any(found.path.endswith(_LEFT_OUT) for found in page):
+            page = [found for found in page if found.path.rpartition("/")[2] not in LEFT_OUT]
+        uri = self._sources[place].rstrip("/") + "/"
+        prefix = self._prefixes[place] and self._prefixes[place] + "/"
+        # A URL is encoded, any other URI has the keys as they are.
+        spelled = quote if uri.startswith(("http://", "https://")) else str
+        return [
+            Slice(number, uri + spelled(below), prefix + below, size, etag)
+            for (path, size, etag), number in zip(page, ordinal, strict=False)
+            if (below := path[begin:])
+        ]
 
 
 def _look(locations: Locations, uri: str) -> Found | None:
