@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import APIRouter, Query
 
 from batchpoint.api.endpoint_routes import Patch, named
+from batchpoint.api.json_bodies import JsonRoute
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
 from batchpoint.control.asset_versions import Asset, AssetVersions
 from batchpoint.domain.asset import Code, Data, Environment, Model
@@ -54,7 +55,7 @@ def code_routes(services: Services) -> APIRouter:
 
 def _asset_routes(assets: AssetVersions[Asset], noun: type[Asset], words: _Words) -> APIRouter:
     collection = assets.kind.collection
-    router = APIRouter(prefix=f"/{collection}", tags=[collection])
+    router = APIRouter(prefix=f"/{collection}", tags=[collection], route_class=JsonRoute)
 
     @router.get(
         "",

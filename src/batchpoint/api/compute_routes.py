@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from batchpoint.api.endpoint_routes import Patch, named
+from batchpoint.api.endpoint_routes import Patch, fixed, named
+from batchpoint.api.json_bodies import JsonRoute
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
 from batchpoint.domain.compute import Compute
 
 
 def compute_routes(services: Services) -> APIRouter:
     """Make the routes under /computes."""
-    router = APIRouter(prefix="/computes", tags=["computes"])
+    router = APIRouter(prefix="/computes", tags=["computes"], route_class=JsonRoute)
     registry = services.registry
 
     @router.get("", summary="List computes", responses=problems())
@@ -39,7 +40,7 @@ def compute_routes(services: Services) -> APIRouter:
     @router.patch("/{name}", summary="Change a compute", responses=problems(404))
     def patch_compute(name: str, patch: Patch) -> Compute:
         """Change some fields of a compute."""
-        return registry.update_compute(name, {**patch, "name": name})
+        return registry.update_compute(name, fixed(patch, name=name))
 
     @router.delete(
         "/{name}", summary="Delete a compute", status_code=204, responses=problems(404, 409)

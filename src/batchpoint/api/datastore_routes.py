@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from batchpoint.api.endpoint_routes import Patch, named
+from batchpoint.api.json_bodies import JsonRoute
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
 from batchpoint.domain.datastore import Datastore
 
@@ -18,7 +19,7 @@ _Force = Annotated[bool, Query(description="Delete it although data assets or jo
 
 def datastore_routes(services: Services) -> APIRouter:
     """Make the routes under /datastores."""
-    router = APIRouter(prefix="/datastores", tags=["datastores"])
+    router = APIRouter(prefix="/datastores", tags=["datastores"], route_class=JsonRoute)
     datastores = services.datastores
 
     @router.get("", summary="List datastores", responses=problems())

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, Response
 
+from batchpoint.api.json_bodies import JsonRoute
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
 from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
 from batchpoint.domain.errors import Invalid
@@ -27,9 +28,20 @@ def named(body_name: str, path_name: str, where: str = "name") -> None:
         )
 
 
+def fixed(patch: dict[str, Any], **names: str) -> dict[str, Any]:
+    """Return a patch with the names of its path; refuse one that would change them.
+
+    Raises: Invalid (`field_invalid`).
+    """
+    for field, name in names.items():
+        if patch.get(field, name) != name:
+            raise Invalid("never changes; leave it out", code="field_invalid", where=field)
+    return {**patch, **names}
+
+
 def endpoint_routes(services: Services) -> APIRouter:
     """Make the routes under /endpoints."""
-    router = APIRouter(prefix="/endpoints", tags=["endpoints"])
+    router = APIRouter(prefix="/endpoints", tags=["endpoints"], route_class=JsonRoute)
     registry = services.registry
 
     def shown(request: Request, endpoint: BatchEndpoint) -> BatchEndpoint:
@@ -72,7 +84,7 @@ def endpoint_routes(services: Services) -> APIRouter:
 
         Jobs that run keep the deployment they were started with.
         """
-        return shown(request, registry.update_endpoint(endpoint, {**patch, "name": endpoint}))
+        return shown(request, registry.update_endpoint(endpoint, fixed(patch, name=endpoint)))
 
     @router.delete(
         "/{endpoint}",
@@ -89,7 +101,9 @@ def endpoint_routes(services: Services) -> APIRouter:
 
 def deployment_routes(services: Services) -> APIRouter:
     """Make the routes under /endpoints/{endpoint}/deployments."""
-    router = APIRouter(prefix="/endpoints/{endpoint}/deployments", tags=["deployments"])
+    router = APIRouter(
+        prefix="/endpoints/{endpoint}/deployments", tags=["deployments"], route_class=JsonRoute
+    )
     registry = services.registry
 
     @router.get(
@@ -155,8 +169,8 @@ def _deployment_changes(router: APIRouter, services: Services) -> None:
     )
     def patch_deployment(endpoint: str, deployment: str, patch: Patch) -> BatchDeployment:
         """Change some fields; everything is checked as when it was created."""
-        fixed = {**patch, "name": deployment, "endpoint_name": endpoint}
-        return registry.update_deployment(endpoint, deployment, fixed, services.log)
+        changes = fixed(patch, name=deployment, endpoint_name=endpoint)
+        return registry.update_deployment(endpoint, deployment, changes, services.log)
 
     @router.delete(
         "/{deployment}",

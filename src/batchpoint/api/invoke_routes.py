@@ -10,6 +10,7 @@ from pydantic import Discriminator, Tag
 
 from batchpoint.api.azure_bodies import Kind, is_azure_body, kind_by_name, read_invocation
 from batchpoint.api.azure_jobs import AzureInvocation, AzureJob, AzureJobs, azure_job
+from batchpoint.api.json_bodies import JsonRoute
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
 from batchpoint.domain.errors import BatchpointError, NotFound
 from batchpoint.domain.job import Invocation, Job
@@ -48,7 +49,7 @@ _Body = Annotated[
 
 def invoke_routes(services: Services) -> APIRouter:
     """Make the routes under /endpoints/{endpoint}/jobs."""
-    router = APIRouter(prefix="/endpoints/{endpoint}/jobs", tags=["jobs"])
+    router = APIRouter(prefix="/endpoints/{endpoint}/jobs", tags=["jobs"], route_class=JsonRoute)
 
     def kind_of(uri: str) -> Kind:
         return services.invocations.kind_of(uri, kind_by_name(uri))

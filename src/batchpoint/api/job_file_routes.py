@@ -67,7 +67,7 @@ def job_file_routes(services: Services) -> APIRouter:
     def get_log(
         job: str,
         path: str,
-        offset: Annotated[int, Query(ge=0, description="Begin at this byte.")] = 0,
+        offset: Annotated[int, Query(ge=0, le=2**63 - 1, description="Begin at this byte.")] = 0,
     ) -> StreamingResponse:
         """Stream a log from a byte on; to follow it, ask again from where it ended."""
         found = files.log(ledger.get_job(job), path)
@@ -103,6 +103,7 @@ def _result_routes(router: APIRouter, services: Services) -> None:
         """Download one file of the output, whole or a range of it."""
         found = files.result(ledger.get_job(job), path)
         if isinstance(found, Path):
+            _check_range(request, found)
             return FileResponse(found, media_type=_BYTES, filename=found.name)
         return _remote(found, request)
 
@@ -165,16 +166,35 @@ def _remote(file: RemoteFile, request: Request) -> StreamingResponse:
     asked = _range(request.headers.get("range", ""), size) if unchanged else None
     start, stop = asked or (0, size)
     if start >= stop and asked is not None:
-        raise HTTPException(
-            416,
-            f"the range lies outside the {size} bytes of {file.name}",
-            {"content-range": f"bytes */{size}"},
-        )
+        raise _outside(file.name, size)
     headers["content-length"] = str(stop - start)
     if asked is None:
         return _stream(file.chunks(), _BYTES, 200, headers)
     headers["content-range"] = f"bytes {start}-{stop - 1}/{size}"
     return _stream(file.chunks(start, stop), _BYTES, 206, headers)
+
+
+def _check_range(request: Request, file: Path) -> None:
+    """Leave out a Range header that asks for no range we give: the whole file answers it.
+
+    Raises: HTTPException (416).
+    """
+    size = file.stat().st_size
+    asked = _range(request.headers.get("range", ""), size)
+    outside = asked is not None and asked[0] >= asked[1]
+    if outside and "if-range" not in request.headers:
+        raise _outside(file.name, size)
+    if asked is None or outside:
+        kept = [(name, value) for name, value in request.scope["headers"] if name != b"range"]
+        request.scope["headers"] = kept
+
+
+def _outside(name: str, size: int) -> HTTPException:
+    return HTTPException(
+        416,
+        f"the range lies outside the {size} bytes of {name}",
+        {"content-range": f"bytes */{size}"},
+    )
 
 
 def _range(header: str, size: int) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchpoint.domain.errors import (
@@ -91,6 +92,16 @@ def _content(problem: Problem, path: str) -> dict[str, object]:
     return content
 
 
+def _methods(app: FastAPI, scope: Scope) -> list[str]:
+    """Return the methods that some route takes for the path of a request."""
+
+    def taken(method: str) -> bool:
+        asked = {**scope, "method": method}
+        return any(route.matches(asked)[0] is Match.FULL for route in app.router.routes)
+
+    return [method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if taken(method)]
+
+
 class Bulkhead:
     """Keeps an error that nobody foresaw from reaching the server: logged here, a 500 outside."""
 
@@ -139,16 +150,18 @@ def install(app: FastAPI) -> None:
 
     def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        place = f"{request.method} {request.url.path}"
-        family = NotFound if error.status_code == 404 else Invalid
-        problem = problem_of(
-            family(f"{place}: {error.detail}; /docs lists what there is")
-        ).model_copy(update={"status": error.status_code})
+        headers = dict(error.headers or {})
+        family, sentence = Invalid, error.detail
+        if error.status_code == 404:
+            family = NotFound
+            sentence = f"there is no route {request.url.path[:200]!r}; /docs lists those there are"
+        elif error.status_code == 405:
+            allowed = headers["allow"] = ", ".join(_methods(app, request.scope))
+            sentence = f"{request.method[:20]} is not for this route, only {allowed}; see /docs"
+        problem = problem_of(family(sentence))
+        problem = problem.model_copy(update={"status": error.status_code})
         return JSONResponse(
-            _content(problem, request.url.path),
-            error.status_code,
-            error.headers,
-            media_type=MEDIA_TYPE,
+            _content(problem, request.url.path), error.status_code, headers, media_type=MEDIA_TYPE
         )
 
     app.add_exception_handler(BatchpointError, ours)

@@ -8,6 +8,7 @@ from anyio import from_thread
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from batchpoint.api.json_bodies import JsonRoute
 from batchpoint.api.services import Services, problems
 from batchpoint.domain.upload import TreeManifest, UploadStatus
 
@@ -16,7 +17,7 @@ _UNIQUE_DIGITS = 16
 
 def upload_routes(services: Services) -> APIRouter:
     """Make the routes under /uploads."""
-    router = APIRouter(prefix="/uploads", tags=["uploads"])
+    router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=JsonRoute)
     trees = services.trees
 
     @router.post("", summary="Announce a folder or file", responses=problems(507))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from batchpoint.domain.datastore import Credentials, Datastore
 from batchpoint.domain.errors import Invalid
 
@@ -59,6 +61,35 @@ def check_credentials(datastore: Datastore, credentials: Credentials) -> None:
             code="field_invalid",
             where="credentials",
         )
+
+
+def check_endpoint(datastore: Datastore) -> None:
+    """Check that the endpoint of a datastore is a URL, or for Azure a domain, without secrets.
+
+    Raises: Invalid (`field_invalid`), without repeating it.
+    """
+    endpoint = datastore.endpoint
+    if endpoint is None:
+        return
+    is_domain = "://" not in endpoint and datastore.type.startswith("azure")
+    flaw = None
+    try:
+        parts = urlsplit(f"https://{endpoint}" if is_domain else endpoint)
+        if parts.username is not None or parts.password is not None:
+            flaw = "holds a user name or password, which would be shown; give credentials instead"
+        elif (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.port == 0
+            or not endpoint.isprintable()
+            or " " in endpoint
+            or (is_domain and parts.path.strip("/"))
+        ):
+            flaw = "is not a URL such as https://storage.example.com"
+    except ValueError:
+        flaw = "is not a URL such as https://storage.example.com"
+    if flaw is not None:
+        raise Invalid(flaw, code="field_invalid", where="endpoint")
 
 
 def _begun(field: str) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 from pydantic import TypeAdapter
 
 from batchpoint.clock import Clock
-from batchpoint.control.credential_rules import check_credentials
+from batchpoint.control.credential_rules import check_credentials, check_endpoint
 from batchpoint.control.merge_patch import patched
 from batchpoint.domain.asset import Data
 from batchpoint.domain.datastore import (
@@ -98,6 +98,7 @@ class Datastores:
         asset_name(datastore.name)
         credentials = self._credentials(datastore)
         check_credentials(datastore, credentials)
+        check_endpoint(datastore)
         if datastore.type == "local":
             _check_folder(datastore.path or "")
         # Outside the transaction: it talks to somebody else's server.

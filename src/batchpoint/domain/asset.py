@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.model_shape import Noun, Text, TextMap, snake
+from batchpoint.domain.model_shape import Flag, Moment, Noun, Text, TextMap, snake
 
 
 def model_type(value: object) -> object:
@@ -37,8 +36,8 @@ class Model(Noun):
     tags: TextMap = Field(default_factory=dict)
     properties: TextMap = Field(default_factory=dict)
     # Set by the server.
-    archived: bool = False
-    created_at: datetime | None = None
+    archived: Flag = False
+    created_at: Moment | None = None
 
 
 class Data(Noun):
@@ -57,8 +56,8 @@ class Data(Noun):
     tags: TextMap = Field(default_factory=dict)
     properties: TextMap = Field(default_factory=dict)
     # Set by the server.
-    archived: bool = False
-    created_at: datetime | None = None
+    archived: Flag = False
+    created_at: Moment | None = None
 
 
 class Code(Noun):
@@ -71,8 +70,8 @@ class Code(Noun):
     tags: TextMap = Field(default_factory=dict)
     properties: TextMap = Field(default_factory=dict)
     # Set by the server.
-    archived: bool = False
-    created_at: datetime | None = None
+    archived: Flag = False
+    created_at: Moment | None = None
 
 
 class Environment(Noun):
@@ -93,5 +92,5 @@ class Environment(Noun):
     properties: TextMap = Field(default_factory=dict)
     os_type: Annotated[Literal["linux"], BeforeValidator(snake)] | None = None
     # Set by the server.
-    archived: bool = False
-    created_at: datetime | None = None
+    archived: Flag = False
+    created_at: Moment | None = None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from batchpoint.domain import limits
-from batchpoint.domain.endpoint import Name, seconds
-from batchpoint.domain.model_shape import Noun, TextMap, snake
+from batchpoint.domain.endpoint import Iso8601, Name, seconds
+from batchpoint.domain.model_shape import Moment, Noun, TextMap, Whole, snake
+
+_Seconds = Annotated[Whole, Field(ge=0, le=limits.TIMEOUT_SECONDS_MAX)]
 
 
 class Compute(Noun):
@@ -22,14 +23,14 @@ class Compute(Noun):
     type: Annotated[Literal["local", "amlcompute"], BeforeValidator(snake)] = "local"
     size: str | None = None
     tier: Annotated[Literal["dedicated", "low_priority"], BeforeValidator(snake)] = "dedicated"
-    min_instances: int = Field(default=0, ge=0, le=limits.INSTANCES_MAX)
-    max_instances: int = Field(default=4, ge=1, le=limits.INSTANCES_MAX)
+    min_instances: Whole = Field(default=0, ge=0, le=limits.INSTANCES_MAX)
+    max_instances: Whole = Field(default=4, ge=1, le=limits.INSTANCES_MAX)
     idle_time_before_scale_down: Annotated[
-        Annotated[int, Field(ge=0, le=limits.TIMEOUT_SECONDS_MAX)], BeforeValidator(seconds)
+        _Seconds, BeforeValidator(seconds, json_schema_input_type=_Seconds | Iso8601)
     ] = 120
     description: str | None = Field(default=None, max_length=limits.DESCRIPTION_LENGTH_MAX)
     tags: TextMap = Field(default_factory=dict)
     location: str | None = None
     # Set by the server.
     provisioning_state: Literal["Succeeded"] | None = None
-    created_at: datetime | None = None
+    created_at: Moment | None = None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal, Self, cast
 
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.model_shape import Noun, TextMap, snake
+from batchpoint.domain.model_shape import Flag, Moment, Noun, TextMap, snake
 
 DatastoreType = Literal["azure_blob", "azure_data_lake_gen2", "s3", "gcs", "http", "local"]
 
@@ -114,10 +113,10 @@ class DatastoreFindings(Noun):
     two writers apart, and results are then guarded by the ledger alone.
     """
 
-    tested_at: datetime | None = None
-    readable: bool | None = None
-    writable: bool | None = None
-    put_if_absent: bool | None = None
+    tested_at: Moment | None = None
+    readable: Flag | None = None
+    writable: Flag | None = None
+    put_if_absent: Flag | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -147,9 +146,9 @@ class Datastore(Noun):
     properties: TextMap = Field(default_factory=dict)
     # Set by the server.
     credentials_type: str | None = None
-    is_default: bool = False
+    is_default: Flag = False
     findings: DatastoreFindings | None = None
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
     @model_validator(mode="after")
     def _names_its_container(self) -> Self:

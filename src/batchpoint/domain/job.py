@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from batchpoint.domain import limits
 from batchpoint.domain.endpoint import LoggingLevel, OutputAction, OutputFormat, Parameters
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.model_shape import Noun, TextMap, snake
+from batchpoint.domain.model_shape import Noun, TextMap, Whole, snake
 from batchpoint.domain.webhook import WebhookDelivery
 
 
@@ -216,12 +216,14 @@ class Job(Noun):
 class Overrides(Noun):
     """What a caller may change for one job; unset fields keep the deployment's value."""
 
-    instance_count: int | None = Field(default=None, ge=1)
-    max_concurrency_per_instance: int | None = Field(default=None, ge=1)
-    mini_batch_size: int | None = Field(default=None, ge=1)
-    max_retries: int | None = Field(default=None, ge=0)
-    timeout: int | None = Field(default=None, ge=1)
-    error_threshold: int | None = Field(default=None, ge=-1)
+    instance_count: Whole | None = Field(default=None, ge=1, le=limits.INSTANCES_MAX)
+    max_concurrency_per_instance: Whole | None = Field(
+        default=None, ge=1, le=limits.WORKERS_PER_INSTANCE_MAX
+    )
+    mini_batch_size: Whole | None = Field(default=None, ge=1, le=limits.MINI_BATCH_ITEMS_MAX)
+    max_retries: Whole | None = Field(default=None, ge=0, le=limits.RETRIES_MAX)
+    timeout: Whole | None = Field(default=None, ge=1, le=limits.TIMEOUT_SECONDS_MAX)
+    error_threshold: Whole | None = Field(default=None, ge=-1, le=limits.ERROR_THRESHOLD_MAX)
     logging_level: LoggingLevel | None = None
     output_file_name: str | None = None
     environment_variables: TextMap = Field(default_factory=dict)

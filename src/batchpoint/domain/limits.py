@@ -13,6 +13,7 @@ MINI_BATCH_ITEMS_MAX = 1_000_000
 INSTANCES_MAX = 10_000
 WORKERS_PER_INSTANCE_MAX = 256
 RETRIES_MAX = 100
+ERROR_THRESHOLD_MAX = 2**31 - 1
 TIMEOUT_SECONDS_MAX = 7 * 24 * 3600
 
 # Adaptive timeout: nothing is known before the first mini-batches have been scored.
@@ -96,6 +97,8 @@ TRACEBACK_CHARS_MAX = 16_000
 LOG_BYTES_PER_FILE_MAX = 64 * 1024 * 1024
 PROTOCOL_HEADER_BYTES_MAX = 64 * 1024 * 1024
 UPLOAD_FILES_MAX = 100_000
+# Deeper than any document of ours; what is stored is read back by code that recurses.
+JSON_DEPTH_MAX = 50
 # The largest document is the list of an upload's files.
 REQUEST_BYTES_MAX = 64 * 1024 * 1024
 TREE_PATH_BYTES_MAX = 2_048

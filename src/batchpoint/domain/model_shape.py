@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Annotated, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Noun(BaseModel):
@@ -38,5 +39,26 @@ def text_map(value: object) -> object:
     return value
 
 
-Text = Annotated[str, BeforeValidator(text)]
-TextMap = Annotated[dict[str, str], BeforeValidator(text_map)]
+def whole(value: object) -> object:
+    """Refuse a truth value where a number belongs: nobody means 1 by `true`."""
+    if isinstance(value, bool):
+        raise ValueError("input should be a whole number, not a truth value")  # noqa: TRY004  # pydantic's
+    return value
+
+
+def moment(value: object) -> object:
+    """Refuse a time that is no text such as `2026-01-31T12:00:00Z`: a number has no unit."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _MOMENT.match(value)):
+        return value
+    raise ValueError("input should be a time such as 2026-01-31T12:00:00Z")
+
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
+_Scalar = str | int | float | bool
+Text = Annotated[str, BeforeValidator(text, json_schema_input_type=_Scalar)]
+TextMap = Annotated[
+    dict[str, str], BeforeValidator(text_map, json_schema_input_type=dict[str, _Scalar])
+]
+Flag = Annotated[bool, Field(strict=True)]
+Whole = Annotated[int, BeforeValidator(whole)]
+Moment = Annotated[datetime, BeforeValidator(moment)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from batchpoint.domain.errors import Invalid
 
@@ -248,7 +249,7 @@ def data_reference(text: str) -> Reference:
     """Read a pointer to data: a reference in any spelling, else a URI or path as it is.
 
     `azureml:NAME:VERSION` is a data asset here.
-    Raises: Invalid (`reference_invalid`).
+    Raises: Invalid (`reference_invalid`, `uri_invalid`).
     """
     if text.startswith("upload:"):
         return upload_reference(text)
@@ -260,7 +261,7 @@ def data_reference(text: str) -> Reference:
         if found is None:
             raise _invalid(text, f"does not point at data: expected {_DATA_FORMS}", None)
         return found
-    return _mlflow(text) or Location(text)
+    return _mlflow(text) or Location(_checked_uri(text))
 
 
 def model_source(text: str) -> Reference:
@@ -367,6 +368,20 @@ def _place(text: str) -> DatastorePath | JobOutputPath | None:
         path = (found["path"] or "").strip("/")
         return JobOutputPath(found["job"], found["output"], _path_below(text, path))
     return None
+
+
+def _checked_uri(text: str) -> str:
+    """Refuse a URI whose host is none, without repeating it: it may hold a password."""
+    scheme, found, after = text.partition("://")
+    try:
+        if found:
+            urlsplit(f"//{after.partition('/')[0]}")
+    except ValueError as error:
+        raise Invalid(
+            f"the host of this {scheme[:20]}:// URI is none ({error}); check its brackets",
+            code="uri_invalid",
+        ) from error
+    return text
 
 
 def _path_below(text: str, path: str) -> str:

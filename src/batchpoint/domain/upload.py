@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.model_shape import Noun
+from batchpoint.domain.model_shape import Flag, Noun, Whole
 
 PREFIX = "upload:"
 
@@ -41,9 +41,9 @@ class TreeEntry(Noun):
     """One regular file of a tree; folders are implied and links do not exist."""
 
     path: Annotated[str, AfterValidator(tree_path)]
-    size: int = Field(ge=0, le=2**53)
+    size: Whole = Field(ge=0, le=2**53)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    executable: bool = False
+    executable: Flag = False
 
 
 class TreeManifest(Noun):

@@ -73,5 +73,8 @@ def _decoded(uri: str) -> str:
     if not uri.startswith("file:"):
         return uri
     # A bare `?` or `#` belongs to the name: files have no queries.
-    parts = urlsplit(uri.replace("#", "%23").replace("?", "%3F"))
+    try:
+        parts = urlsplit(uri.replace("#", "%23").replace("?", "%3F"))
+    except ValueError:  # such as a bracket where a host belongs
+        return uri
     return unquote(parts.path) if parts.netloc in ("", "localhost") else uri
