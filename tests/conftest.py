@@ -3,6 +3,8 @@
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.servers.fixtures"]
+
 # A shared machine is slow at times; slowness has its own tests and is not a property.
 settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")

@@ -32,7 +32,8 @@ def in_order(pages: Pages, url: str, *, trusted: bool) -> Pages:
         Invalid: the listing began in order and then was not (`input_unreadable`).
     """
     if trusted:
-        return _watched(pages, url)
+        yield from _watched(pages, url)
+        return
     ahead: list[list[Found]] = []
     keys = 0
     for page in pages:
@@ -43,7 +44,7 @@ def in_order(pages: Pages, url: str, *, trusted: bool) -> Pages:
     together = itertools.chain(ahead, pages)
     seen = [found.path for page in ahead for found in page]
     # Strings compare by code point, which is the order of their UTF-8 bytes.
-    return _watched(together, url) if seen == sorted(seen) else _sorted(together)
+    yield from _watched(together, url) if seen == sorted(seen) else _sorted(together)
 
 
 def _watched(pages: Iterable[list[Found]], url: str) -> Pages:

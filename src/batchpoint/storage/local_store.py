@@ -205,10 +205,8 @@ def _walk(
                 for entry in found
                 if not entry.name.startswith(_TEMPORARY.encode())
             )
-    except FileNotFoundError:
-        if not below:
-            raise
-        return  # deleted since its parent was read
+    except (FileNotFoundError, NotADirectoryError):
+        return  # a folder that is not there is empty, as in an object store
     for name in names:
         if name.endswith(b"/"):
             yield from _walk(root, below + name, (*above, (state.st_dev, state.st_ino)))
