@@ -31,6 +31,8 @@ T = TypeVar("T")
 _LOOKS_AT_ONCE = 16
 _FIRST_PAUSE_SECONDS = 0.2
 _CREATE_ATTEMPTS_MAX = 4
+# What obstore says when a server answers a range with everything.
+_NO_RANGES = "non-partial response"
 
 
 class ObjectStore:
@@ -159,12 +161,14 @@ class ObjectStore:
         if stop is not None and stop <= start:
             return
         at, deadline, pause = start, time.monotonic() + self._timeout, _FIRST_PAUSE_SECONDS
+        whole = False
         while True:
             try:
-                result = self._get(path, at, stop, etag)
+                # A server without ranges sends everything; what comes before is passed over.
+                result = self._get(path, 0 if whole else at, None if whole else stop, etag)
                 etag = etag or _bare(result.meta["e_tag"])
-                end = result.range[1]
-                for chunk in result.stream(min_chunk_size=limits.STORAGE_CHUNK_BYTES):
+                end = result.range[1] if stop is None else min(stop, result.range[1])
+                for chunk in _between(result, at, end):
                     at += len(chunk)
                     yield chunk
                     deadline, pause = time.monotonic() + self._timeout, _FIRST_PAUSE_SECONDS
@@ -177,6 +181,9 @@ class ObjectStore:
             except BatchpointError as error:
                 failure = error
             except Exception as error:  # noqa: BLE001  # as in `_tried`
+                if _NO_RANGES in str(error) and not whole:
+                    whole = True
+                    continue
                 failure = error_of(error, self._shown(path), "read")
             if not failure.retryable or time.monotonic() + pause >= deadline:
                 raise failure from None
@@ -428,6 +435,20 @@ def is_key(path: str) -> bool:
     if not all(steps) or "." in steps or ".." in steps:
         return False
     return path.isprintable() or not any(ord(c) < 32 or ord(c) == 127 for c in path)
+
+
+def _between(result: GetResult, start: int, stop: int) -> Iterator[bytes]:
+    """Yield the bytes `start` to `stop` of an object out of an answer that holds at least those."""
+    at = result.range[0]
+    for chunk in result.stream(min_chunk_size=limits.STORAGE_CHUNK_BYTES):
+        piece = chunk
+        if at < start or at + len(chunk) > stop:
+            piece = chunk[max(0, start - at) : max(0, stop - at)]
+        at += len(chunk)
+        if piece:
+            yield piece
+        if at >= stop:
+            return
 
 
 def _found(meta: ObjectMeta) -> Found:
