@@ -33,8 +33,10 @@ def main() -> None:
         resolved = environment_builder(Settings.load(os.environ)).resolve(None, environment)
     except BatchpointError as error:
         raise SystemExit(f"{conda_file}: {error}") from error
+    # Threads of OpenMP that wait for one another by spinning stand still on a busy machine.
+    environ = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     # Only one process for what follows: the script takes the place of this one.
-    os.execv(resolved.python, [resolved.python, *sys.argv[2:]])
+    os.execve(resolved.python, [resolved.python, *sys.argv[2:]], environ)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,15 @@ def interpreter(arguments: argparse.Namespace) -> list[str]:
     return [sys.executable, str(HERE.parent / "in_environment.py"), str(arguments.conda_file)]
 
 
+def variables(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return what both are told: the backend, few words, and not to spin while waiting."""
+    return {
+        "KERAS_BACKEND": arguments.backend,
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+
+
 def copies(folder: Path, count: int) -> Path:
     """Fill a folder with `count` pictures, those of data/ over and over."""
     originals = sorted((HERE / "data").glob("*.jpg"))
@@ -80,7 +89,7 @@ class HandLoop:
         self._answer = folder / "by-hand.json"
         self._process = subprocess.Popen(
             [*interpreter(arguments), str(HERE / "hand_loop.py"), str(pictures), str(self._answer)],
-            env={**os.environ, "KERAS_BACKEND": arguments.backend, "TF_CPP_MIN_LOG_LEVEL": "2"},
+            env={**os.environ, **variables(arguments)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -123,7 +132,7 @@ def deploy(client: batchpoint.Client, arguments: argparse.Namespace) -> None:
         environment=environment,
         max_concurrency_per_instance=arguments.workers,
         mini_batch_size=arguments.mini_batch_size,
-        environment_variables={"KERAS_BACKEND": arguments.backend, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        environment_variables=variables(arguments),
     )
 
 

@@ -3,7 +3,7 @@
     python check_result.py DEPLOYMENT PREDICTIONS_CSV
 
 Ends with 1 and the first difference unless each picture has its one row, in order, with the same
-digit and the same probability (up to what float32 leaves open), and 9 of 10 are read rightly.
+digit and the same probability (up to what float32 leaves open), and 17 of 20 are read rightly.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PROBABILITY_OFF_MAX = 0.001
-RIGHT_MIN = 0.9
+RIGHT_MIN = 0.85
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

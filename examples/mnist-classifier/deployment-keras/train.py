@@ -45,7 +45,7 @@ def main() -> None:
     model = network()
     model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy")
     pictures = digits["pictures"][..., None].astype("float32")
-    model.fit(pictures, digits["labels"], batch_size=64, epochs=12, verbose=0)
+    model.fit(pictures, digits["labels"], batch_size=64, epochs=16, verbose=0)
     (HERE / "model").mkdir(exist_ok=True)
     model.save(HERE / "model" / "mnist.keras")
     write_expected(

@@ -22,7 +22,7 @@ sys.path.insert(0, str(EXAMPLE))
 from expected_predictions import pictures_to_score, write_expected  # noqa: E402
 
 CLASSIFIERS = {
-    "mnist-sklearn": ("deployment-sklearn", LogisticRegression(tol=0.01)),
+    "mnist-sklearn": ("deployment-sklearn", LogisticRegression(max_iter=200)),
     "mnist-forest": ("deployment-forest", RandomForestClassifier(40, random_state=20)),
 }
 

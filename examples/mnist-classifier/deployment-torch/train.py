@@ -21,7 +21,7 @@ sys.path[:0] = [str(HERE / "code"), str(HERE.parent)]
 from expected_predictions import pictures_to_score, write_expected  # noqa: E402
 from network import DigitNetwork  # noqa: E402
 
-EPOCHS = 12
+EPOCHS = 16
 BATCH = 64
 
 
