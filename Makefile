@@ -34,12 +34,17 @@ setup: .venv/.installed ## Make .venv with everything the other verbs need (does
 	@$(UV_SITE) $(UV) pip install --quiet --no-config --no-build-isolation --no-deps --python $(PY) -e .
 	@touch $@
 
+# Servers that tests start (tests/servers): Node's come from npm, with the Node of this machine or of .venv.
+tests/servers/node_modules/.installed: .venv/.installed tests/servers/package-lock.json
+	@$(PY) -m tests.servers.node_runtime
+	@touch $@
+
 .PHONY: demo
 demo: setup ## Train the heart classifier, deploy it and score a folder with it
 	bash examples/heart-classifier-mlflow/deploy-and-run.sh
 
 .PHONY: test
-test: setup ## Run the quick tests (T=path or T="-k word" for some of them)
+test: setup tests/servers/node_modules/.installed ## Run the quick tests (T=path or T="-k word" for some of them)
 	$(PY) -m pytest -m "not slow and not network and not heavy" $(T)
 
 .PHONY: test-examples
@@ -47,7 +52,7 @@ test-examples: setup ## Run all examples as their READMEs say, PyTorch and Tenso
 	$(PY) -m pytest --durations=0 --durations-min=5 tests/test_examples.py tests/examples $(T)
 
 .PHONY: torture
-torture: setup ## Run the long tests: real processes killed, filled and hung
+torture: setup tests/servers/node_modules/.installed ## Run the long tests: real processes killed, filled and hung
 	$(PY) -m pytest -m "slow and not network" $(T)
 
 .PHONY: lint
@@ -83,5 +88,5 @@ lock: .venv/.bootstrapped ## Pin every dependency anew (U=--upgrade for the newe
 
 .PHONY: clean
 clean: ## Remove .venv and everything generated
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv tests/servers/node_modules .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find src tests bench sim examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

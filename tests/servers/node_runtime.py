@@ -30,7 +30,7 @@ def script(path: str) -> str:
     """Return the path of a script below node_modules."""
     found = FOLDER / "node_modules" / path
     if not found.exists():
-        raise NodeMissing(f"{found} is not there; `make setup` installs it")
+        raise NodeMissing(f"{found} is not there; `make test` installs it")
     return str(found)
 
 
