@@ -328,7 +328,7 @@ def _be_runner(
     `embedded`: the supervisor is a user's own, not a server's (see `datastores_of`).
     """
     from batchpoint.domain.datastore import StorageAccess
-    from batchpoint.domain.errors import Unavailable
+    from batchpoint.domain.errors import BatchpointError, Unavailable
     from batchpoint.engines.local import LocalEngine, LocalPlace
     from batchpoint.formats.layout import job_folder
     from batchpoint.ledger.ledger import Ledger
@@ -343,9 +343,12 @@ def _be_runner(
     folder = job_folder(settings.home, job.name)
     places = (*job.spec.input.sources, job.spec.output.uri)
     remote = [uri for uri in places if not is_local(uri)]
-    access = StorageAccess()
+    access, locked_out = StorageAccess(), None
     if remote:
-        access = datastores_of(settings, ledger, embedded=embedded).access_for(remote)
+        try:
+            access = datastores_of(settings, ledger, embedded=embedded).access_for(remote)
+        except BatchpointError as error:  # a datastore, or the key of its secrets, is gone
+            locked_out = error
     place = LocalPlace(
         supervisor_socket=SupervisorLink(settings.home).socket_path,
         job_dir=folder.root,
@@ -354,6 +357,8 @@ def _be_runner(
     )
 
     def prepare() -> list[str]:
+        if locked_out is not None:
+            raise locked_out
         builder = environment_builder(settings)
         builder.ensure(job.spec.environment)
         return job.spec.environment.notes

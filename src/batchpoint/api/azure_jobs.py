@@ -7,11 +7,8 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from batchpoint.domain.job import TERMINAL_STATES, Job, JobState
+from batchpoint.domain.references import WORKSPACE_ID
 
-_WORKSPACE = (
-    "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/batchpoint"
-    "/providers/Microsoft.MachineLearningServices/workspaces/batchpoint"
-)
 _TYPE = "Microsoft.MachineLearningServices/workspaces/batchEndpoints/jobs"
 _INPUT_TYPES = {"uri_file": "UriFile", "uri_folder": "UriFolder"}
 _PROVISIONING = {
@@ -56,7 +53,7 @@ def azure_job(job: Job, page: str) -> AzureJob:
     """Tell of a job; `page` is the address at which people find it."""
     endpoint = job.spec.endpoint_name
     return AzureJob(
-        id=f"{_WORKSPACE}/batchEndpoints/{endpoint}/jobs/{job.name}",
+        id=f"{WORKSPACE_ID}/batchEndpoints/{endpoint}/jobs/{job.name}",
         name=job.name,
         status=job.status.state,
         properties=_properties(job, page),

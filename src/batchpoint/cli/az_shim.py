@@ -19,15 +19,12 @@ from batchpoint.cli.command_tree import Command, new_app
 from batchpoint.cli.error_report import report
 from batchpoint.cli.render import formatted, queried
 from batchpoint.domain.errors import Conflict, Invalid
+from batchpoint.domain.references import WORKSPACE_ID
 
 az_shim = new_app()
 
 _MARK = "batchpoint.cli.az_shim"
 _DONE_WITH_FAILED_ITEMS = 3
-_WORKSPACE = (
-    "/subscriptions/local/resourceGroups/local/providers/Microsoft.MachineLearningServices/"
-    "workspaces/batchpoint"
-)
 _COLLECTIONS = {
     "batch-endpoint": "batchEndpoints",
     "model": "models",
@@ -135,7 +132,7 @@ def az_job(job: dict[str, Any], page: str) -> dict[str, Any]:
     return {
         "name": job["name"],
         "display_name": job["name"],
-        "id": f"{_WORKSPACE}/jobs/{job['name']}",
+        "id": f"{WORKSPACE_ID}/jobs/{job['name']}",
         "type": "pipeline",
         "status": status["state"],
         "experiment_name": spec["experiment_name"] or spec["endpoint_name"],
@@ -163,13 +160,13 @@ def az_job(job: dict[str, Any], page: str) -> dict[str, Any]:
 def _az_resource(noun: str, entry: dict[str, Any]) -> dict[str, Any]:
     """Add the long id by which az scripts hand resources on."""
     if noun == "batch-deployment":
-        owner = f"{_WORKSPACE}/batchEndpoints/{entry['endpoint_name']}"
+        owner = f"{WORKSPACE_ID}/batchEndpoints/{entry['endpoint_name']}"
         return {"id": f"{owner}/deployments/{entry['name']}", **entry}
     collection = _COLLECTIONS.get(noun)
     if collection is None or "name" not in entry:
         return entry
     version = f"/versions/{entry['version']}" if entry.get("version") else ""
-    return {"id": f"{_WORKSPACE}/{collection}/{entry['name']}{version}", **entry}
+    return {"id": f"{WORKSPACE_ID}/{collection}/{entry['name']}{version}", **entry}
 
 
 def _tell_page(shaped: object) -> None:

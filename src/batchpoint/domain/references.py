@@ -13,6 +13,12 @@ NamedKind = Literal["compute", "datastore", "job"]
 
 LATEST = "latest"
 
+# How long ids begin that we give out; one server is one workspace.
+WORKSPACE_ID = (
+    "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/batchpoint"
+    "/providers/Microsoft.MachineLearningServices/workspaces/batchpoint"
+)
+
 # The name of each collection in long ids.
 COLLECTIONS: dict[str, str] = {
     "model": "models",

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from batchpoint.api.metrics_routes import add_metrics
 from tests.unit.control_plane import ControlPlane
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -12,7 +13,9 @@ DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 @pytest.fixture
 def described(plane: ControlPlane) -> dict[str, Any]:
-    return plane.app().openapi()
+    app = plane.app()
+    add_metrics(app, plane.services)  # as a server does
+    return app.openapi()
 
 
 def operations(described: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
