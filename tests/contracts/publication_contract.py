@@ -78,8 +78,8 @@ def make_job(home: Path, name: str = "", *, says: bytes = b"ours") -> AssembleRe
     return replace(request, job=name or request.job, timings=timings)
 
 
-class PublicationContract:
-    """The tests; a subclass provides the fixture `ground`."""
+class RaceContract:
+    """What holds for two jobs with one output; a subclass provides the fixture `ground`."""
 
     @pytest.fixture
     def request_(self, tmp_path: Path) -> AssembleRequest:
@@ -108,6 +108,47 @@ class PublicationContract:
         receipt = receipts.decode(found.pop(RECEIPT, b""))
         assert found == expected, why
         assert {f.path: f.size for f in receipt.files} == {n: len(b) for n, b in expected.items()}
+
+    def test_of_two_jobs_with_one_output_at_most_one_publishes(
+        self,
+        ground: Ground,
+        request_: AssembleRequest,
+        expected: dict[str, bytes],
+        tmp_path: Path,
+    ) -> None:
+        other = make_job(tmp_path / "other", "the-other-job-1", says=b"theirs")
+        out = tmp_path / "others"
+        assemble(replace(other, output_uri=out.as_uri()))
+        others = {name: (out / name).read_bytes() for name in expected}
+        winners: set[str] = set()
+        for number, name in enumerate(self.steps(ground, request_)):
+            uri = ground.fresh(f"raced-{number}")
+            won: list[str] = []
+
+            def step(at: str, name: str = name, uri: str = uri, won: list[str] = won) -> None:
+                if at == name and "other" not in won:
+                    won.append("other")
+                    try:
+                        ground.assemble(replace(other, output_uri=uri))
+                    except (Conflict, Unavailable):
+                        won.append("refused")
+
+            try:
+                ground.assemble(replace(request_, output_uri=uri), step)
+                assert won == ["other", "refused"], name
+                self.complete(ground, uri, expected, name)
+                winners.add("first")
+            except Conflict:
+                if won == ["other"]:
+                    self.complete(ground, uri, others, name)
+                    winners.add("second")
+                else:
+                    assert ground.objects(uri) == {}, name
+        assert winners == {"first", "second"}
+
+
+class PublicationContract(RaceContract):
+    """All tests; a subclass provides the fixture `ground`."""
 
     def test_exactly_the_objects_appear_and_a_second_try_finds_them(
         self, ground: Ground, request_: AssembleRequest, expected: dict[str, bytes]
@@ -216,40 +257,3 @@ class PublicationContract:
         with pytest.raises(Conflict):
             ground.assemble(replace(request_, output_uri=uri))
         assert ground.objects(uri) == expected
-
-    def test_of_two_jobs_with_one_output_at_most_one_publishes(
-        self,
-        ground: Ground,
-        request_: AssembleRequest,
-        expected: dict[str, bytes],
-        tmp_path: Path,
-    ) -> None:
-        other = make_job(tmp_path / "other", "the-other-job-1", says=b"theirs")
-        out = tmp_path / "others"
-        assemble(replace(other, output_uri=out.as_uri()))
-        others = {name: (out / name).read_bytes() for name in expected}
-        winners: set[str] = set()
-        for number, name in enumerate(self.steps(ground, request_)):
-            uri = ground.fresh(f"raced-{number}")
-            won: list[str] = []
-
-            def step(at: str, name: str = name, uri: str = uri, won: list[str] = won) -> None:
-                if at == name and "other" not in won:
-                    won.append("other")
-                    try:
-                        ground.assemble(replace(other, output_uri=uri))
-                    except (Conflict, Unavailable):
-                        won.append("refused")
-
-            try:
-                ground.assemble(replace(request_, output_uri=uri), step)
-                assert won == ["other", "refused"], name
-                self.complete(ground, uri, expected, name)
-                winners.add("first")
-            except Conflict:
-                if won == ["other"]:
-                    self.complete(ground, uri, others, name)
-                    winners.add("second")
-                else:
-                    assert ground.objects(uri) == {}, name
-        assert winners == {"first", "second"}

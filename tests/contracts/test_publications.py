@@ -22,6 +22,7 @@ from tests.contracts.publication_contract import (
     Ground,
     Killed,
     PublicationContract,
+    RaceContract,
     make_job,
 )
 
@@ -103,7 +104,7 @@ class TestRemotePublication(PublicationContract):
         return memory
 
 
-class TestPublicationIntoAStoreThatIgnoresConditions(PublicationContract):
+class TestPublicationIntoAStoreThatIgnoresConditions(RaceContract):
     @pytest.fixture
     def ground(self, memory: MemoryGround) -> Ground:
         memory.store.lies = True

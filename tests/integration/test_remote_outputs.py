@@ -12,7 +12,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import boto3
 import psutil
 import pytest
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from pydantic import SecretStr
 from werkzeug.serving import make_server
 
