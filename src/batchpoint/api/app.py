@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from batchpoint.api.body_limit import BodyLimit
-from batchpoint.api.problems import Problem, install
+from batchpoint.api.problems import install
 from batchpoint.api.route_groups import LateRoutes, RouteGroups
 from batchpoint.api.services import Services
 
@@ -60,26 +59,14 @@ def create_app(services: Services) -> FastAPI:
 
 
 def _operation_id(route: APIRoute) -> str:
-    return f"{route.tags[0]}_{route.name}" if route.tags else route.name
+    return route.name
 
 
 def _openapi(app: FastAPI, groups: RouteGroups) -> dict[str, Any]:
-    """Describe the API; validation errors are problem documents here, not FastAPI's own shape."""
     if app.openapi_schema is None:
+        # Only who asks for the description pays for the code that makes it.
+        from batchpoint.api.description import described  # noqa: PLC0415
+
         groups.add_all()
-        schema = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            tags=_TAGS,
-            routes=app.routes,
-        )
-        for path in schema["paths"].values():
-            for operation in path.values():
-                operation["responses"].pop("422", None)
-        schemas: dict[str, Any] = schema.setdefault("components", {}).setdefault("schemas", {})
-        for unused in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(unused, None)
-        schemas[Problem.__name__] = Problem.model_json_schema()
-        app.openapi_schema = schema
+        app.openapi_schema = described(app, _TAGS)
     return app.openapi_schema

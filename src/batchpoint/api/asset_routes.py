@@ -144,7 +144,7 @@ def _versions(
     @router.get(
         "/{name}/versions",
         summary=f"List versions of {words.a}",
-        name="list_versions",
+        name=f"list_{words.one}_versions",
         response_model=Page[noun],
         responses=problems(404),
         description=f"List the versions of {words.a}, newest first.",
@@ -167,7 +167,7 @@ def _versions(
     router.put(
         "/{name}/versions/{version}",
         summary=f"Register a version of {words.a}",
-        name="put_version",
+        name=f"put_{words.one}_version",
         response_model=noun,
         responses=problems(404, 409, 507),
         description="Register this very version; with other content than before it is refused.\n\n"
@@ -177,7 +177,7 @@ def _versions(
     @router.get(
         "/{name}/versions/{version}",
         summary=f"Show a version of {words.a}",
-        name="get_version",
+        name=f"get_{words.one}_version",
         response_model=noun,
         responses=problems(404),
         description=f"Show one version of {words.a}, archived or not.",
@@ -192,7 +192,7 @@ def _changes_of_versions(
     @router.patch(
         "/{name}/versions/{version}",
         summary=f"Describe a version of {words.a}",
-        name="patch_version",
+        name=f"patch_{words.one}_version",
         response_model=noun,
         responses=problems(404, 409),
         description="Change description, tags or properties; the rest never changes.",
@@ -203,7 +203,7 @@ def _changes_of_versions(
     @router.delete(
         "/{name}/versions/{version}",
         summary=f"Delete a version of {words.a}",
-        name="delete_version",
+        name=f"delete_{words.one}_version",
         status_code=204,
         responses=problems(404),
         description=f"Delete one version of {words.a}; who uses it holds what it was.",
@@ -214,7 +214,7 @@ def _changes_of_versions(
     @router.post(
         "/{name}/versions/{version}/archive",
         summary=f"Archive a version of {words.a}",
-        name="archive_version",
+        name=f"archive_{words.one}_version",
         response_model=noun,
         responses=problems(404),
         description=f"Leave one version of {words.a} out of lists and of `@latest`.",
@@ -226,7 +226,7 @@ def _changes_of_versions(
     @router.post(
         "/{name}/versions/{version}/restore",
         summary=f"Restore a version of {words.a}",
-        name="restore_version",
+        name=f"restore_{words.one}_version",
         response_model=noun,
         responses=problems(404),
         description=f"Bring one archived version of {words.a} back.",

@@ -57,6 +57,7 @@ def invoke_routes(services: Services) -> APIRouter:
     @router.post(
         "",
         summary="Invoke an endpoint",
+        name="invoke_endpoint",
         status_code=201,
         responses=problems(404, 409, 507),
     )

@@ -35,6 +35,7 @@ def job_file_routes(services: Services) -> APIRouter:
     @router.get(
         "/{job}/failed-items",
         summary="Stream the failed items",
+        name="stream_failed_items",
         response_class=StreamingResponse,
         responses={**problems(404), 200: {"content": {_LINES: {}}}},
     )

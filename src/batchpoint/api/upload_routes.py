@@ -33,6 +33,7 @@ def upload_routes(services: Services) -> APIRouter:
     @router.put(
         "/{tree}/files/{path:path}",
         summary="Send a file",
+        name="put_upload_file",
         status_code=204,
         responses=problems(404, 507),
         openapi_extra={
