@@ -350,7 +350,7 @@ def _refuse_metadata_server(authority: str, uri: str, where: str | None) -> None
             parsed = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:
             continue
-        if parsed.is_link_local or getattr(parsed, "ipv4_mapped", None) is not None:
+        if (getattr(parsed, "ipv4_mapped", None) or parsed).is_link_local:
             raise Invalid(
                 f"{_without_query(uri)!r} points at a link-local address, where clouds keep the "
                 "identity of a machine; nothing is read from there",
