@@ -254,6 +254,7 @@ def _opened(
         opened.client,
         _shown_url(datastore),
         sorted_listing=opened.sorted_listing,
+        refused=opened.refused,
         conditional=findings is None or findings.put_if_absent is not False,
         timeout_seconds=timeout_seconds,
     )

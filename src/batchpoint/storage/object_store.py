@@ -46,6 +46,7 @@ class ObjectStore:
         listable: bool = True,
         sorted_listing: bool = True,
         conditional: bool = True,
+        refused: str = "",
         timeout_seconds: float = limits.STORAGE_TIMEOUT_SECONDS,
     ) -> None:
         """Use an open client.
@@ -56,6 +57,7 @@ class ObjectStore:
             listable: whether its protocol can list (HTTP cannot).
             sorted_listing: whether the server is known to list in order of the keys.
             conditional: whether it honours conditional writes, as far as is known.
+            refused: characters in keys that the server would replace by others.
             timeout_seconds: after so long without success a call is not tried again; as the client
                 has the same limit, no call hangs for more than twice as long.
         """
@@ -64,6 +66,7 @@ class ObjectStore:
         self._listable = listable
         self._sorted = sorted_listing
         self._conditional = conditional
+        self._refused = refused
         self._timeout = timeout_seconds
 
     @property
@@ -79,7 +82,7 @@ class ObjectStore:
 
     def find(self, path: str) -> Found | None:
         """See `Store`."""
-        if not is_key(path):
+        if not self._can_hold(path):
             return None
         try:
             return _found(self._tried(lambda: self._client.head(path), path, "read"))
@@ -416,12 +419,16 @@ class ObjectStore:
         raise error_of(error, self._shown(path), doing) from None
 
     def _check(self, path: str) -> None:
-        if not is_key(path):
+        if not self._can_hold(path):
             raise Invalid(
-                f"{self._shown(path)!r} is no name that every store can hold: it has an empty "
-                "step, '.', '..' or a control character; rename it",
+                f"{self._shown(path)!r} is no name that this store can hold: it has an empty "
+                f"step, '.', '..', a control character{' or a ' * bool(self._refused)}"
+                f"{self._refused}; rename it",
                 code="uri_invalid",
             )
+
+    def _can_hold(self, path: str) -> bool:
+        return is_key(path) and not any(each in path for each in self._refused)
 
     def _shown(self, path: str) -> str:
         if not self._url.startswith("http"):

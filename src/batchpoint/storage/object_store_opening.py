@@ -43,11 +43,13 @@ _GCS_SERVER = "https://storage.googleapis.com"
 class Opened(NamedTuple):
     """A client, and what is to be known about its server.
 
-    `sorted_listing`: whether it is known to list in order of the keys.
+    `sorted_listing`: whether it is known to list in order of the keys. `refused`: characters of
+    keys that it would replace by others.
     """
 
     client: Client
     sorted_listing: bool
+    refused: str = ""
 
 
 class Patience(NamedTuple):
@@ -199,7 +201,9 @@ def _open_azure(
         retry_config=_retries(patience),
         credential_provider=cast("AzureCredentialProvider | None", provider),
     )
-    return Opened(client, sorted_listing="://" not in (datastore.endpoint or ""))
+    # Azure takes a backslash for a slash, so that two keys would be one.
+    is_azure = "://" not in (datastore.endpoint or "")
+    return Opened(client, sorted_listing=is_azure, refused="\\")
 
 
 def azure_endpoint(datastore: Datastore) -> str:
