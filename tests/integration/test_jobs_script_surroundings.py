@@ -29,7 +29,7 @@ def seen():
     names = [
         "AZUREML_MODEL_DIR", "BATCHPOINT_MODEL_DIR", "AZUREML_BI_OUTPUT_PATH",
         "BATCHPOINT_OUTPUT_PATH", "AZUREML_RUN_ID", "BATCHPOINT_JOB", "COLOUR", "SHAPE",
-        "OMP_NUM_THREADS",
+        "OMP_NUM_THREADS", "OMP_WAIT_POLICY",
     ]
     return {name: os.environ.get(name) for name in names}
 
@@ -161,6 +161,7 @@ def test_what_a_script_finds_around_it(place: Place, surroundings: str, tmp_path
     assert around["AZUREML_RUN_ID"] == around["BATCHPOINT_JOB"] == job.name
     assert (around["COLOUR"], around["SHAPE"]) == ("red", "round")
     assert int(around["OMP_NUM_THREADS"]) >= 1
+    assert around["OMP_WAIT_POLICY"] == "PASSIVE"
     assert (one["init"]["known"], one["init"]["unknown"]) == ("none", [])
     log = user_log(place, job)
     assert "printed in init" in log

@@ -27,6 +27,9 @@ THREAD_VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",
 )
 
+# Threads of OpenMP that wait by spinning take the cores from the other workers of the node.
+_PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+
 # Ours or of the interpreter that runs us: not for user code, unless the deployment says so.
 _NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
@@ -157,6 +160,7 @@ class Launch:
         }
         return (
             dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+            | _PATIENT
             | contract
             | order.spec.settings.environment_variables
         )
