@@ -61,8 +61,8 @@ from batchpoint.domain.errors import Invalid
                 "--output-datastore azureml:ds --output-path out --set output_file_name=o.csv"
             ),
             (
-                "batch-endpoint invoke --name e --set output_file_name=o.csv --input https://h/x.csv "
-                "--output-path azureml://datastores/ds/paths/out"
+                "batch-endpoint invoke --name e --set output_file_name=o.csv "
+                "--input https://h/x.csv --output-path azureml://datastores/ds/paths/out"
             ),
             "job",
         ),
