@@ -23,6 +23,8 @@ _NAME_BYTES_MAX = 255
 _PATH_BYTES_MAX = 1_024
 _FOLDERS_MAX = 32
 _SUFFIX_CHARS_MAX = 16
+# `-` and where a slice begins, up to 1 PB: the names of slices are so much longer.
+_OFFSET_CHARS = 16
 _HEADERLESS = {".jsonl", ".ndjson"}
 
 
@@ -139,7 +141,8 @@ def staged_names(slices: Sequence[Slice], *, folders: bool = False) -> list[str]
 
     for place, one in enumerate(slices):
         name = one.name if folders and _can_be_made(one.name) else one.name.rpartition("/")[2]
-        if len(os.fsencode(name.rpartition("/")[2])) > _NAME_BYTES_MAX or name in ("", ".", ".."):
+        most = _NAME_BYTES_MAX - (_OFFSET_CHARS if one.unit == "bytes" else 0)
+        if len(os.fsencode(name.rpartition("/")[2])) > most or name in ("", ".", ".."):
             name = f"item-{one.item}{PurePosixPath(name).suffix[:_SUFFIX_CHARS_MAX]}"
         if one.unit == "bytes":
             path = PurePosixPath(name)
@@ -196,17 +199,21 @@ def slice_file(one: Slice, target: Path) -> Path:
         )
     source = path_of(one.uri)
     try:
-        with source.open("rb") as whole:
-            header = _header_of(source, whole) if one.start else b""
-            with target.open("wb") as part:
-                part.write(header)
-                whole.seek(one.start)
-                left = one.stop - one.start
-                while left and (chunk := whole.read(min(left, _COPY_BYTES))):
-                    part.write(chunk)
-                    left -= len(chunk)
+        whole = source.open("rb")
     except FileNotFoundError as error:
         raise Invalid(f"{source} is gone", code="input_unreadable") from error
+    except OSError as error:  # waiting for room would not help
+        why = error.strerror or error
+        raise Invalid(f"{source} cannot be read: {why}", code="input_unreadable") from error
+    with whole:
+        header = _header_of(source, whole) if one.start else b""
+        with target.open("wb") as part:
+            part.write(header)
+            whole.seek(one.start)
+            left = one.stop - one.start
+            while left and (chunk := whole.read(min(left, _COPY_BYTES))):
+                part.write(chunk)
+                left -= len(chunk)
     if left:
         raise Invalid(f"{source} has become shorter during the job", code="input_unreadable")
     return target

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,6 +62,11 @@ class Listing:
         self._ordinal = itertools.count()
         self._chunks: Iterator[list[Slice]] | None = None
         self._left: list[Slice] = []
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Have a `take` in another thread come to its end soon: nobody waits for it any more."""
+        self._stopped.set()
 
     def take(self, count: int) -> list[Slice]:
         """Return the next `count` items; fewer than that only at the end or before trouble.
@@ -72,7 +77,7 @@ class Listing:
                 (`input_unreadable`, `storage_denied`) or changed (`input_changed`).
         """
         try:
-            while len(self._left) < count:
+            while len(self._left) < count and not self._stopped.is_set():
                 self._chunks = self._chunks or self._listed()
                 chunk = next(self._chunks, None)
                 if chunk is None:
@@ -154,8 +159,12 @@ class Listing:
         if found is not None:
             yield [self._file(place, found)]
             return
-        with contextlib.suppress(Invalid):  # a place that has no folders
+        try:
             yield from self._folder(place, self._locations().at(self._sources[place]))
+        except Invalid:
+            if self._after:
+                raise  # some of it was listed: the rest must not be missing silently
+            # else a place that has no folders
         if not self._after:
             yield [self._missing(place)]
 

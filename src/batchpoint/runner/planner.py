@@ -92,8 +92,9 @@ class Planner:
             await self._patiently(manifest.write_totals, self._folder.plan_totals, totals)
         self.totals = totals
         self._log(
-            f"listed {totals.items} items, cut into {totals.mini_batches} mini-batches in "
-            f"{totals.segments} manifest segments"
+            f"listed {_of(totals.items, 'item')}, cut into "
+            f"{_of(totals.mini_batches, 'mini-batch', 'mini-batches')} in "
+            f"{_of(totals.segments, 'manifest segment')}"
         )
         yield PlanSealed(totals.mini_batches, totals.items)
 
@@ -143,6 +144,9 @@ class Planner:
         for attempt in count():
             try:
                 step = await asyncio.to_thread(listing.take, _ITEMS_PER_STEP)
+            except asyncio.CancelledError:
+                listing.stop()  # a pattern may match nothing for a million keys
+                raise
             except Unavailable as error:
                 await self._wait(attempt, "list the input", error)
             else:
@@ -206,3 +210,7 @@ class Planner:
             begun += item != self._last_item
             self._last_item = item
         return PlanGrew(first, self.book.grow(first, cuts, len(items), begun))
+
+
+def _of(number: int, singular: str, plural: str = "") -> str:
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"

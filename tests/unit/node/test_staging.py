@@ -11,7 +11,7 @@ from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.minibatch import MiniBatch, Slice, Task
 from batchpoint.formats.layout import JobFolder
 from batchpoint.formats.manifest import write_segment
-from batchpoint.node.staging import Staging, root_name, staged_names
+from batchpoint.node.staging import Staging, root_name, slice_file, staged_names
 from batchpoint.node.ticket import Ticket
 
 
@@ -136,6 +136,24 @@ def test_whatever_items_are_called_their_files_can_be_made(names: list[str]) -> 
     assert len({str(path).casefold() for path in made}) == len(names)
     assert all(folder in path.parents and ".." not in path.parts for path in made)
     assert not any(one in other.parents for one in made for other in made)
+
+
+def test_a_slice_of_a_file_with_a_long_name_can_be_made(tmp_path: Path) -> None:
+    name = "x" * 246 + ".csv"
+    (tmp_path / name).write_bytes(b"h\n1\n2\n")
+    one = Slice(3, str(tmp_path / name), name, 6, "e", "bytes", 4, 6)
+    for folders in (False, True):
+        [made] = staged_names([one], folders=folders)
+        assert slice_file(one, tmp_path / made).read_bytes() == b"h\n2\n"
+        (tmp_path / made).unlink()
+
+
+def test_a_slice_of_what_cannot_be_opened_is_unreadable(tmp_path: Path) -> None:
+    # Not "no room": that would be waited for. A folder cannot be opened by root either.
+    one = Slice(0, str(tmp_path), "x.csv", 6, "e", "bytes", 4, 6)
+    with pytest.raises(Invalid, match="cannot be read") as caught:
+        slice_file(one, tmp_path / "part")
+    assert caught.value.code == "input_unreadable"
 
 
 def test_slices_of_files_with_one_name_do_not_replace_each_other() -> None:

@@ -151,6 +151,32 @@ def test_a_list_goes_on_after_trouble() -> None:
     assert [item.name for item in rest] == [str(n) for n in range(17, 30)]
 
 
+def test_a_folder_of_a_list_is_never_cut_short_silently() -> None:
+    store = MemoryStore({f"{folder}/{n}": b"" for folder in "ab" for n in range(7)})
+
+    def deny(what: str, path: str) -> None:
+        if (what, path) == ("list", "a/3"):
+            raise Invalid("may not be listed any more", code="storage_denied")
+
+    store.before = deny
+    found = listing(store, type="uri_file", uris=["memory://box/a", "memory://box/b"])
+    with pytest.raises(Invalid, match="any more"):
+        everything(found)
+
+
+def test_a_listing_that_nobody_waits_for_ends_soon() -> None:
+    store = MemoryStore({f"in/{n:03}": b"" for n in range(300)})
+    found = listing(store, uri="memory://box/in", pattern="none of them")
+
+    def stop(what: str, path: str) -> None:
+        if path > "in/010":
+            found.stop()
+
+    store.before = stop
+    assert found.take(1) == []
+    assert store.pages < 10
+
+
 def test_one_file() -> None:
     store = MemoryStore({"in/x.csv": b"1", "in/x.csv.bak": b""})
     (item,) = everything(listing(store, type="uri_file", uri="memory://box/in/x.csv"))
