@@ -18,6 +18,7 @@ from batchpoint.domain.errors import Unavailable
 from batchpoint.domain.job import JobState
 from batchpoint.runner.supervisor_link import SupervisorLink
 from batchpoint.settings import Settings
+from batchpoint.storage.locate import path_of
 from tests.integration.conftest import Place
 
 DISK_BYTES = 24 << 20
@@ -131,7 +132,8 @@ def _invoke(place: Place, outputs: Path | None, serial: int) -> tuple[JobHandle,
 
 
 def _data(place: Place) -> Path:
-    return Path(place.client.jobs.get(next(place.client.jobs.list()).name).spec.input.uri[7:])
+    [source] = place.client.jobs.get(next(place.client.jobs.list()).name).spec.input.sources
+    return path_of(source)
 
 
 def _check(job: JobHandle, output: Path) -> None:

@@ -147,7 +147,7 @@ def test_mistakes_are_told_as_they_were_written() -> None:
         ("inputs: {a: {type: boolean, value: 3}}", "inputs.a: expected true or false, got 3"),
         ("inputs: {a-b: {type: string, value: x}}", "inputs.a-b: is not a name"),
         ("inputs: {a: {type: string}}", "inputs.a: is missing a value: give `default`"),
-        ("inputs: {a: {type: strin, path: x}}", "inputs.a.type: expected uri_file, uri_folder, or"),
+        ("inputs: {a: {type: text, path: x}}", "inputs.a.type: expected uri_file, uri_folder, or"),
         ("inputs: {a: {path: x, pth: y}}", "inputs.a.pth: unknown field; did you mean 'path'?"),
         (
             "inputs: {a: {path: x}}\nretry_settings: {max_retrys: 1}",
