@@ -2,6 +2,7 @@
 
 python -m bench                        all workloads, three rounds
 python -m bench --only W1a,W3 --quick  batchpoint and what it is compared with, one round
+python -m bench storage                object stores, next to obstore used by hand
 python -m bench remote                 inputs in object stores (see remote_inputs.py)
 """
 
@@ -20,6 +21,10 @@ from bench.workloads import Contender, Workload, all_workloads
 
 def main() -> int:
     """Run what the command line asks for; 1 if a contender failed or gave a wrong answer."""
+    if sys.argv[1:2] == ["storage"]:
+        from bench import storage
+
+        return storage.main(sys.argv[2:])
     if sys.argv[1:2] == ["remote"]:
         from bench import remote_inputs  # its servers are not needed for anything else
 

@@ -8,6 +8,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import IO
 
 from batchpoint.domain import limits
@@ -16,8 +17,10 @@ from batchpoint.storage.interface import Found
 
 Pages = Iterator[list[Found]]
 
+_PATH = itemgetter(0)
 
-def in_order(pages: Pages, url: str, *, trusted: bool) -> Pages:
+
+def in_order(pages: Pages, url: str, *, trusted: bool | None) -> Pages:
     """Yield the same objects in UTF-8 order of their keys, page by page, lazily where possible.
 
     A trusted server is passed through and only watched. Of any other the first pages are read
@@ -26,13 +29,17 @@ def in_order(pages: Pages, url: str, *, trusted: bool) -> Pages:
     Args:
         pages: what the server lists.
         url: where, for the message.
-        trusted: whether the server is known to list in order.
+        trusted: whether the server is known to list in order; None: it is known to have an order
+            of its own, so that everything is sorted whatever it begins with.
 
     Raises:
         Invalid: the listing began in order and then was not (`input_unreadable`).
     """
     if trusted:
         yield from _watched(pages, url)
+        return
+    if trusted is None:
+        yield from _sorted(pages)
         return
     ahead: list[list[Found]] = []
     keys = 0
@@ -42,7 +49,7 @@ def in_order(pages: Pages, url: str, *, trusted: bool) -> Pages:
         if keys >= limits.LISTING_TRUSTED_AFTER_KEYS:
             break
     together = itertools.chain(ahead, pages)
-    seen = [found.path for page in ahead for found in page]
+    seen = [path for page in ahead for path in map(_PATH, page)]
     # Strings compare by code point, which is the order of their UTF-8 bytes.
     yield from _watched(together, url) if seen == sorted(seen) else _sorted(together)
 
@@ -50,7 +57,9 @@ def in_order(pages: Pages, url: str, *, trusted: bool) -> Pages:
 def _watched(pages: Iterable[list[Found]], url: str) -> Pages:
     last = ""
     for page in pages:
-        page.sort()  # Azure may differ within a page: UTF-16 puts some rare characters elsewhere
+        page.sort(
+            key=_PATH
+        )  # Azure may differ within a page: UTF-16 puts some rare characters elsewhere
         if page and page[0].path < last:
             raise Invalid(
                 f"{url} lists its objects in no order after the first "
@@ -66,7 +75,7 @@ def _watched(pages: Iterable[list[Found]], url: str) -> Pages:
 
 def _once(page: list[Found], last: str) -> list[Found]:
     """Leave out what was listed already: a key that was written again while it was listed."""
-    paths = [last, *(found.path for found in page)]
+    paths = [last, *map(_PATH, page)]
     if len(set(paths)) == len(paths):
         return page
     return [found for before, found in zip(paths[:-1], page, strict=True) if found.path != before]

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
-from batchpoint.domain.upload import PREFIX, TreeEntry, TreeManifest, UploadStatus
+from batchpoint.domain.upload import PREFIX, TreeEntry, TreeManifest, UploadStatus, tree_path
 from batchpoint.formats.durable import storage_error, sync_folder, write_durably, write_fully
 from batchpoint.storage.tree_scan import scan_tree
 
@@ -60,10 +60,13 @@ class TreeStore:
     def put_file(self, tree: str, path: str, chunks: Iterable[bytes], *, unique: str) -> None:
         """Take in one file of a tree that was begun; `unique` keeps two senders apart.
 
+        Nothing is taken in where the tree is complete: it has the file, or it was not announced.
         Raises: NotFound (`upload_not_found`); Invalid (`upload_corrupt`) when the bytes are not
         those that were announced.
         """
         if self._has(tree):
+            if not _holds(self._root / tree, path):
+                raise _no_such_file(tree, path)
             return
         entry = self._entry(tree, path)
         arriving = self._incoming / tree / f"arriving-{unique}"
@@ -187,7 +190,7 @@ class TreeStore:
             self._announced = (tree, entries)
         if path in entries:
             return entries[path]
-        raise NotFound(f"the upload {tree} announced no file {path!r}", code="upload_not_found")
+        raise _no_such_file(tree, path)
 
     def _status(self, manifest: TreeManifest) -> UploadStatus:
         tree = manifest.hash
@@ -238,6 +241,17 @@ def _write_checked(target: Path, chunks: Iterable[bytes], entry: TreeEntry) -> N
 
 def _is_hash(text: str) -> bool:
     return len(text) == 64 and all(letter in "0123456789abcdef" for letter in text)
+
+
+def _holds(folder: Path, path: str) -> bool:
+    try:
+        return (folder / tree_path(path)).is_file()
+    except Invalid:
+        return False
+
+
+def _no_such_file(tree: str, path: str) -> NotFound:
+    return NotFound(f"the upload {tree} announced no file {path[:200]!r}", code="upload_not_found")
 
 
 def _no_such_upload(tree: str) -> NotFound:
