@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchpoint.cli.client_connection import connected
+from batchpoint.cli.deployment_view import deployment_card
 from batchpoint.cli.error_report import warn
 from batchpoint.cli.output_forms import OutputForm
 from batchpoint.cli.progress_printers import to_stderr
 from batchpoint.cli.render import emit
-from batchpoint.cli.text_tables import count, short_hash
 from batchpoint.cli.yaml_deployment import load_deployment
 from batchpoint.cli.yaml_files import Flags, Loaded
 from batchpoint.cli.yaml_nodes import MapNode, Mark
@@ -56,7 +56,13 @@ def deploy_model(wish: DeployWish, *, form: OutputForm | None, query: str | None
         if sys.stderr.isatty():
             to_stderr("Checking the model and making its environment …")
         made, is_new = _put(client, deployment)
-    emit(made, form=form, query=query, text=lambda: _told(made, is_new=is_new))
+    title, note = f"Deployed {made.endpoint_name}", "new" if is_new else "was there"
+    emit(
+        made,
+        form=form,
+        query=query,
+        text=lambda: deployment_card(made, title=title, default=made.name, note=note),
+    )
 
 
 def _put(client: Client, deployment: BatchDeployment) -> tuple[BatchDeployment, bool]:
@@ -135,24 +141,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _told(made: BatchDeployment, *, is_new: bool) -> str:
-    settings = made.settings
-    instances = made.resources.instance_count or settings.instance_count or 1
-    workers = settings.max_concurrency_per_instance or 1
-    code = made.code_configuration
-    fields = [
-        ("endpoint", f"{made.endpoint_name} ({'new' if is_new else 'was there'})"),
-        ("deployment", f"{made.name} (the endpoint's default)"),
-        ("model", short_hash(made.model if isinstance(made.model, str) else made.model.path)),
-        ("scored by", code.scoring_script if code else "the model itself, no code needed"),
-        ("compute", f"{made.compute}: {count(instances, 'instance')} × {count(workers, 'worker')}"),
-        ("mini-batch", count(settings.mini_batch_size or 1, "file")),
-    ]
-    if isinstance(made.environment, str):
-        fields.append(("environment", short_hash(made.environment)))
-    lines = [f"Deployed {made.endpoint_name}"]
-    lines += [f"  {label:<11} {value}" for label, value in fields]
-    lines += ["", f"  batchpoint invoke {made.endpoint_name} --input DATA --wait"]
-    return "\n".join(lines)

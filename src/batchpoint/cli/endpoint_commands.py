@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,11 @@ from batchpoint.cli.command_options import (
 )
 from batchpoint.cli.command_tree import Command, ScoringCommand, new_app
 from batchpoint.cli.score_commands import invoke_command
+
+if TYPE_CHECKING:
+    from batchpoint.cli.output_forms import OutputForm
+    from batchpoint.client.client import Client
+    from batchpoint.domain.endpoint import BatchDeployment
 
 endpoint = new_app("Manage endpoints: stable names behind which deployments live.")
 deployment = new_app("Manage deployments: a model with everything needed to score with it.")
@@ -172,7 +177,6 @@ def create_deployment(
     """Create a deployment, or update the one of this name; checks all of it first."""
     from batchpoint.cli.client_connection import connected
     from batchpoint.cli.error_report import warn
-    from batchpoint.cli.resource_view import show
     from batchpoint.cli.yaml_deployment import load_deployment
 
     flags = {
@@ -182,7 +186,7 @@ def create_deployment(
     loaded = load_deployment(file, sets or [], flags)
     warn(loaded.warnings)
     with connected() as client:
-        show(client.deployments.create_or_update(loaded.noun, set_default=set_default), form, query)
+        _put_deployment(client, loaded.noun, set_default=set_default, form=form, query=query)
 
 
 @deployment.command("update", cls=Command)
@@ -199,7 +203,7 @@ def update_deployment(
     """Change a deployment; jobs that run keep what they were started with."""
     from batchpoint.cli.client_connection import connected, endpoint_given, given_name
     from batchpoint.cli.error_report import warn
-    from batchpoint.cli.resource_view import as_tree, need_change, show
+    from batchpoint.cli.resource_view import as_tree, need_change
     from batchpoint.cli.yaml_deployment import load_deployment
 
     need_change(sets, [True if set_default else None], file=file)
@@ -217,7 +221,29 @@ def update_deployment(
             tree = as_tree(before, f"deployment {wanted}")
             loaded = load_deployment(None, sets or [], flags, existing=tree)
         warn(loaded.warnings)
-        show(client.deployments.create_or_update(loaded.noun, set_default=set_default), form, query)
+        _put_deployment(client, loaded.noun, set_default=set_default, form=form, query=query)
+
+
+def _put_deployment(
+    client: Client,
+    deployment: BatchDeployment,
+    *,
+    set_default: bool,
+    form: OutputForm | None,
+    query: str | None,
+) -> None:
+    """Send a deployment and say in short what was made of it."""
+    from batchpoint.cli.deployment_view import deployment_card
+    from batchpoint.cli.render import emit
+
+    made = client.deployments.create_or_update(deployment, set_default=set_default)
+
+    def text() -> str:
+        default = client.endpoints.get(made.endpoint_name).defaults.deployment_name
+        title = f"Deployment {made.name} of {made.endpoint_name} is ready"
+        return deployment_card(made, title=title, default=default)
+
+    emit(made, form=form, query=query, text=text)
 
 
 @deployment.command("show", cls=Command)

@@ -17,8 +17,9 @@ from batchpoint.cli.text_tables import (
     safe,
     short_hash,
     table,
+    wrapped,
 )
-from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, Job, JobState
+from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, Job, JobState, Progress
 from batchpoint.domain.results import ResultsHead
 
 _FAULTS = {
@@ -32,6 +33,7 @@ _TRACEBACK_LINES_MAX = 12
 # Where uploaded code lies says nothing to its author.
 _STORE = re.compile(r"[^\s\"]*/store/[0-9a-f]{64}/")
 _EXAMPLES = 3
+_MESSAGE_LINES_MAX = 3
 _LABEL_WIDTH = 11
 
 
@@ -57,10 +59,23 @@ def headline(job: Job) -> str:
         return f"Job {job.name} was canceled{after}"
     if status.state != JobState.COMPLETED:
         return f"Job {job.name} is {_doing(status.state)}"
-    scored = count(progress.items_done - progress.items_failed, "file")
-    rows = f" ({count(progress.rows_done, 'row')})" if progress.rows_done else ""
-    failed = f", {count(progress.items_failed, 'failed item')}" if progress.items_failed else ""
-    return f"Job {job.name} completed in {took or '?'}: {scored} scored{rows}{failed}"
+    return f"Job {job.name} completed in {took or '?'}: {_scored(progress)}"
+
+
+def _scored(progress: Progress) -> str:
+    """Say what was scored and what was not: a failed item may have rows that were scored."""
+    files, rows = count(progress.items_done, "file"), count(progress.rows_done, "row")
+    lost = count(progress.rows_failed, "row") if progress.rows_failed else ""
+    if not progress.items_failed:
+        return " ".join(
+            [f"{files} scored"]
+            + [f"({rows})"] * bool(progress.rows_done)
+            + [f"but for {lost}"] * bool(lost)
+        )
+    scored = f"{rows} scored, " if progress.rows_done else ""
+    return f"{scored}{progress.items_failed:,} of {files} with failures" + (
+        f" ({lost})" if lost else ""
+    )
 
 
 def _doing(state: JobState) -> str:
@@ -131,10 +146,36 @@ def failed_items_card(job: Job, examples: Sequence[Mapping[str, object]], width:
         name = str(item.get("name") or "(files unknown)")  # rows were missing, nobody knows whose
         place = one_line(name) + (f", row {row}" if row is not None else "")
         kind = str(item.get("type") or "")
-        said = one_line(f"{kind}: {item.get('message', '')}" if kind else str(item.get("message")))
-        lines.append(cut(f"  {place}  {said}", width))
+        said = failure_said(item)
+        kind = f"{one_line(kind)}: " if kind else ""
+        shown = wrapped(f"{place}  {kind}{said}", width - 4)
+        lines.append(f"  {shown[0]}")
+        lines += [f"    {line}" for line in shown[1:_MESSAGE_LINES_MAX]]
+        lines[-1] += "…" if len(shown) > _MESSAGE_LINES_MAX else ""
     lines.append(f"  all of them: batchpoint job failed-items {job.name}")
     return "\n".join(lines)
+
+
+def failure_said(item: Mapping[str, object]) -> str:
+    """Give the message of a failed item on one line, without the place that stands beside it."""
+    message, name, row = str(item.get("message") or ""), str(item.get("name")), item.get("row")
+    return one_line(message.removeprefix(name if row is None else f"{name}, row {row}")).lstrip(
+        ":, "
+    )
+
+
+def failed_items_table(items: Sequence[Mapping[str, object]], width: int) -> str:
+    """List failed items with all of their messages."""
+    rows = [
+        [
+            str(item.get("name") or ""),
+            "" if item.get("row") is None else str(item["row"]),
+            str(item.get("type") or ""),
+            failure_said(item),
+        ]
+        for item in items
+    ]
+    return table(["file", "row", "type", "message"], rows, width, whole=["type"], wrap_last=True)
 
 
 def head_columns(head: ResultsHead) -> list[str]:
@@ -250,7 +291,7 @@ def jobs_table(jobs: Sequence[Job], width: int, now: datetime) -> str:
         for job in jobs
     ]
     headers = ["job", "endpoint/deployment", "state", "done", "failed", "created", "took"]
-    return table(headers, rows, width)
+    return table(headers, rows, width, whole=["job", "state"])
 
 
 def detached(job: str) -> str:

@@ -82,7 +82,7 @@ def print_jobs(
             return ""
         return jobs_table(found, terminal_width(), now)
 
-    emit(found, form=form, query=query, text=text)
+    emit(found, form=form, query=query, text=text, text_is_table=True)
 
 
 @job.command("stream", cls=Command)
@@ -236,17 +236,14 @@ def failed_items_of_job(
 ) -> None:
     """List what failed for good: file, row and reason."""
     from batchpoint.cli.client_connection import connected, given_name
+    from batchpoint.cli.job_cards import failed_items_table
     from batchpoint.cli.render import emit, terminal_width
-    from batchpoint.cli.text_tables import table
 
     with connected() as client:
         handle = client.job(given_name(name_argument, name, "job"))
         items = list(islice(handle.failed_items(), max_results))
-    headers = ["file", "row", "type", "message"]
-    keys = ["name", "row", "type", "message"]
 
     def text() -> str:
-        rows = [["" if item.get(k) is None else str(item[k]) for k in keys] for item in items]
-        return table(headers, rows, terminal_width()) if rows else "No item failed."
+        return failed_items_table(items, terminal_width()) if items else "No item failed."
 
     emit(items, form=form, query=query, text=text)

@@ -57,7 +57,7 @@ class ProgressLine:
 
     def _counts(self) -> list[_Segment]:
         rough = "" if self._listed else "~"
-        files = f"{self._items:,} / {rough}{self._total:,} files"
+        files = f"{self._items:,} / {rough}{count(self._total, 'file')}"
         segments = [_Segment(1, files)]
         if self._rows:
             segments.insert(0, _Segment(4, count(self._rows, "row")))

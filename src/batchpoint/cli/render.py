@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 from pydantic import BaseModel
@@ -30,14 +30,21 @@ def plain_data(value: object) -> object:
 
 
 def emit(
-    value: object, *, form: OutputForm | None, query: str | None, text: Callable[[], str]
+    value: object,
+    *,
+    form: OutputForm | None,
+    query: str | None,
+    text: Callable[[], str],
+    text_is_table: bool = False,
 ) -> None:
     """Print `value`; without a form and a query, what `text` gives.
+
+    Where `text_is_table`, it is also what `-o table` prints: the fields that matter of a noun.
 
     Raises:
         Invalid: `query_invalid` when the query is not JMESPath or does not fit the value.
     """
-    if form is None and query is None:
+    if query is None and (form is None or (text_is_table and form == OutputForm.TABLE)):
         shown = text()
     else:
         data = plain_data(value)
@@ -103,8 +110,8 @@ def _cell(value: object) -> str:
 def _any_table(data: object, width: int) -> str:
     """Lay out any JSON data: a list of objects by their simple fields, an object by line."""
     if isinstance(data, Mapping):
-        entries = cast("Mapping[str, object]", data)
-        return table(["field", "value"], [[k, _cell(v)] for k, v in entries.items()], width)
+        lines = [[key, _cell(item)] for key, item in _flat(cast("Mapping[str, object]", data))]
+        return table(["field", "value"], lines, width, whole=["field"], wrap_last=True)
     if not isinstance(data, list):
         return one_line(_cell(data))
     items = cast("list[object]", data)
@@ -117,7 +124,10 @@ def _any_table(data: object, width: int) -> str:
             for key in dict.fromkeys(key for item in objects for key in item)
             if any(_simple(item.get(key)) for item in objects)
         ]
-        return table(fields, [[_cell(item.get(key)) for key in fields] for item in objects], width)
+        if "name" in fields and "id" in fields:
+            fields.remove("id")  # it is long, and says the name again
+        lines = [[_cell(item.get(key)) for key in fields] for item in objects]
+        return table(fields, lines, width, whole=["name"])
     rows = [
         [_cell(cell) for cell in cast("list[object]", item)]
         if isinstance(item, list)
@@ -127,6 +137,15 @@ def _any_table(data: object, width: int) -> str:
     columns = max(1, *(len(row) for row in rows))
     headers = [f"column{index + 1}" for index in range(columns)] if columns > 1 else ["value"]
     return table(headers, [row + [""] * (columns - len(row)) for row in rows], width)
+
+
+def _flat(data: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
+    """Give the fields of an object and, with dotted keys, of those in it, but for empty ones."""
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flat(cast("Mapping[str, object]", value), f"{above}{key}.")
+        elif value not in (None, []):
+            yield f"{above}{key}", value
 
 
 def _simple(value: object) -> bool:

@@ -79,9 +79,10 @@ def show_list(
         if not found:
             to_stderr("There are none.")
             return ""
-        return table(headers.split(","), [row(noun) for noun in found], terminal_width())
+        columns = headers.split(",")
+        return table(columns, [row(noun) for noun in found], terminal_width(), whole=columns[:2])
 
-    emit(found, form=form, query=query, text=text)
+    emit(found, form=form, query=query, text=text, text_is_table=True)
 
 
 def as_tree(noun: BaseModel, name: str) -> MapNode:

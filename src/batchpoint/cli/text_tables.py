@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 _GAP = 2
@@ -49,24 +49,65 @@ def cut(text: str, width: int) -> str:
     return f"{kept}…" if width > 0 else ""
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
-    """Lay out rows below headers; the widest columns give way until all fits `width` columns."""
+def wrapped(text: str, width: int) -> list[str]:
+    """Break one line into lines of at most `width` columns, between words where possible."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if width_of(longer) <= width:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        rest = word
+        while width_of(rest) > width:
+            fits = next(n for n in range(len(rest), 0, -1) if n == 1 or width_of(rest[:n]) <= width)
+            lines[-1:] = [rest[:fits], ""]
+            rest = rest[fits:]
+        lines[-1] = rest
+    return lines
+
+
+def table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int,
+    *,
+    whole: Collection[str] = (),
+    wrap_last: bool = False,
+) -> str:
+    """Lay out rows below headers; the widest columns give way until all fits `width` columns.
+
+    Columns with headers in `whole` give way last: names that are cut cannot be copied. With
+    `wrap_last` the cells of the last column are broken into lines where others are cut.
+    """
     cells = [[one_line(cell) for cell in row] for row in rows]
     sizes = [
         max([width_of(header), *(width_of(row[index]) for row in cells)])
         for index, header in enumerate(headers)
     ]
     room = width - _GAP * (len(headers) - 1)
-    while sum(sizes) > room and max(sizes) > _CELL_WIDTH_MIN:
-        widest = sizes.index(max(sizes))
-        second = max([_CELL_WIDTH_MIN, *(size for size in sizes if size < sizes[widest])])
-        sizes[widest] = max(second - (second == sizes[widest]), sizes[widest] - (sum(sizes) - room))
+    _fit(sizes, room, [index for index, header in enumerate(headers) if header not in whole])
+    _fit(sizes, room, range(len(headers)))
     numeric = [
         bool(cells) and all(_numeric(row[index]) for row in cells) for index in range(len(headers))
     ]
     lines = [_row(headers, sizes, numeric), _row(["-" * size for size in sizes], sizes, numeric)]
-    lines += [_row(row, sizes, numeric) for row in cells]
+    for row in cells:
+        last = wrapped(row[-1], sizes[-1]) if wrap_last and row else row[-1:]
+        lines.append(_row([*row[:-1], *last[:1]], sizes, numeric))
+        lines += [_row([""] * (len(row) - 1) + [more], sizes, numeric) for more in last[1:]]
     return "\n".join(lines)
+
+
+def _fit(sizes: list[int], room: int, giving: Sequence[int]) -> None:
+    """Make the widest of the columns that give way narrower until all fit."""
+    while giving and sum(sizes) > room:
+        widest = max(giving, key=lambda index: sizes[index])
+        if sizes[widest] <= _CELL_WIDTH_MIN:
+            return
+        second = max([_CELL_WIDTH_MIN, *(sizes[i] for i in giving if sizes[i] < sizes[widest])])
+        sizes[widest] = max(second - (second == sizes[widest]), sizes[widest] - (sum(sizes) - room))
 
 
 def _numeric(cell: str) -> bool:

@@ -84,7 +84,22 @@ def test_a_failed_job_leads_with_its_cause() -> None:
     [
         (
             ended(JobState.COMPLETED, items_done=3, rows_done=1_200, items_failed=1),
-            "Job heart-00000001 completed in 12s: 2 files scored (1,200 rows), 1 failed item",
+            "Job heart-00000001 completed in 12s: 1,200 rows scored, 1 of 3 files with failures",
+        ),
+        (
+            ended(JobState.COMPLETED, items_done=1, rows_done=299, rows_failed=1, items_failed=1),
+            (
+                "Job heart-00000001 completed in 12s: 299 rows scored, "
+                "1 of 1 file with failures (1 row)"
+            ),
+        ),
+        (
+            ended(JobState.COMPLETED, items_done=3, items_failed=2),
+            "Job heart-00000001 completed in 12s: 2 of 3 files with failures",
+        ),
+        (
+            ended(JobState.COMPLETED, items_done=3, rows_done=2, rows_failed=1),
+            "Job heart-00000001 completed in 12s: 3 files scored (2 rows) but for 1 row",
         ),
         (
             ended(JobState.COMPLETED, items_done=1),
@@ -136,6 +151,26 @@ def test_failed_items_show_three_and_the_way_to_all() -> None:
         "  all of them: batchpoint job failed-items heart-00000001",
     ]
     assert job_cards.failed_items_card(ended(JobState.COMPLETED), [], 80) == ""
+
+
+def test_messages_of_failed_items_are_told_in_full_and_places_once() -> None:
+    job = ended(JobState.COMPLETED, items_done=1, items_failed=1)
+    item: dict[str, object] = {
+        "name": "a.csv", "row": 3, "type": "input_row_invalid",
+        "message": "a.csv, row 3 (line 5): column 'age' must be a whole number, not 'old'",
+    }  # fmt: skip
+    assert job_cards.failed_items_card(job, [item], 60).split("\n")[1:-1] == [
+        "  a.csv, row 3  input_row_invalid: (line 5): column 'age'",
+        "    must be a whole number, not 'old'",
+    ]
+    assert job_cards.failed_items_table([item], 50).split("\n")[2:] == [
+        "a.csv    3  input_row_invalid  (line 5): column",
+        "                               'age' must be a",
+        "                               whole number, not",
+        "                               'old'",
+    ]
+    endless = job_cards.failed_items_card(job, [item | {"message": "word " * 99}], 60).split("\n")
+    assert (len(endless), endless[-2][-1]) == (5, "…")
 
 
 @pytest.mark.parametrize(

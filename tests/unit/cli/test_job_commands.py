@@ -121,6 +121,9 @@ def test_a_job_with_failed_items_ends_with_three(deployed: Cli, plane: ControlPl
     assert "c.csv    3  ValueError  bad" in shown.out
     as_json = deployed("job", "failed-items", name, "-o", "json").json
     assert [item["name"] for item in as_json] == ["c.csv", "d.csv"]
+    listed = deployed("job", "list", "-o", "table").out.split("\n")
+    assert listed[0].split()[:3] == ["job", "endpoint/deployment", "state"]
+    assert listed[2].split()[0] == name
     assert [job["name"] for job in deployed("job", "list", "-o", "json").json] == [name]
 
 

@@ -90,6 +90,11 @@ def test_canceling_is_said_whatever_the_phase() -> None:
     assert line(SCORING, state=JobState.CANCEL_REQUESTED).startswith("canceling  stopping")
 
 
+def test_one_file_is_not_files() -> None:
+    one = Progress(phase="done", listed=True, items_total=1, items_done=1, rows_done=1)
+    assert line(one).startswith("done  complete  1 row  1 / 1 file  ")
+
+
 progresses = st.builds(
     Progress,
     phase=st.sampled_from(["queued", "environment", "model", "scoring", "writing", "done"]),
@@ -124,7 +129,7 @@ def test_numbers_never_go_back(steps: list[Progress]) -> None:
             elapsed_seconds=0,
             width=400,
         )
-        found = re.search(r"([\d,]+) / ~?([\d,]+) files", text)
+        found = re.search(r"([\d,]+) / ~?([\d,]+) files?", text)
         assert found is not None
         done, total = (int(number.replace(",", "")) for number in found.groups())
         assert before <= done <= total

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batchpoint.cli.output_forms import OutputForm
 from batchpoint.cli.render import formatted, queried
-from batchpoint.cli.text_tables import cut, one_line, safe, short_hash, table, width_of
+from batchpoint.cli.text_tables import cut, one_line, safe, short_hash, table, width_of, wrapped
 from batchpoint.domain.errors import Invalid
 
 cells = st.text(st.characters(codec="utf-8"), max_size=60)
@@ -50,6 +50,36 @@ def test_numbers_stand_right_and_text_left() -> None:
         "a     1,000",
         "bb        7",
     ]
+
+
+def test_names_are_cut_last_and_last_columns_can_wrap() -> None:
+    name, words = "heart-classifier-00000001", "one two three four five six seven eight nine ten"
+    lines = table(["name", "said"], [[name, words]], 45, whole=["name"], wrap_last=True).split("\n")
+    assert lines[2:] == [
+        "heart-classifier-00000001  one two three four",
+        "                           five six seven",
+        "                           eight nine ten",
+    ]
+    assert name in table(["name", "said"], [[name, words]], 33, whole=["name"])
+    assert width_of(table(["name", "said"], [[name, words]], 20, whole=["name"])) <= 3 * 21
+
+
+@given(cells, st.integers(2, 30))
+def test_wrapped_text_is_all_there_and_fits(text: str, width: int) -> None:
+    line = one_line(text)
+    lines = wrapped(line, width)
+    assert all(width_of(part) <= width for part in lines)
+    assert "".join(lines).replace(" ", "") == line.replace(" ", "")
+
+
+def test_an_object_as_a_table_has_dotted_fields() -> None:
+    job = {"name": "j", "spec": {"model": {"name": "m"}, "tags": {}}, "error": None}
+    assert formatted(job, OutputForm.TABLE).split("\n")[2:] == [
+        "name             j",
+        "spec.model.name  m",
+    ]
+    az = [{"id": "/subscriptions/0/jobs/j", "name": "j", "status": "Completed"}]
+    assert formatted(az, OutputForm.TABLE).split("\n")[2:] == ["j     Completed"]
 
 
 def test_wide_characters_count_twice() -> None:

@@ -31,9 +31,23 @@ def test_the_long_form_of_azures_examples(cli: Cli, tmp_path: Path) -> None:
         "batch-endpoint create --file endpoint.yml",
         "batch-deployment create --file sub/deployment.yml --endpoint heart --set-default",
     ]
+    said: list[str] = []
     for step in steps:
         ended = cli(*step.split())
         assert ended.code == 0, ended.err
+        said.append(ended.out)
+    assert said[-1].split("\n")[:4] == [
+        "Deployment blue of heart is ready",
+        "  endpoint    heart",
+        "  deployment  blue (the endpoint's default)",
+        "  model       azureml:hm:1",
+    ]
+    tried = cli("deployment", "create", "-f", "sub/deployment.yml", "-n", "green").out
+    assert "\n  deployment  green\n" in tried
+    assert tried.endswith(
+        "\n\n  batchpoint invoke heart --deployment-name green --input DATA --wait\n"
+    )
+    assert cli("deployment", "delete", "-n", "green", "-e", "heart", "--yes").code == 0
     shown = cli("batch-endpoint", "show", "--name", "heart", "--query", "defaults.deployment_name",
                 "-o", "tsv")  # fmt: skip
     assert shown.out == "blue\n"
@@ -57,7 +71,10 @@ def test_what_is_shown_makes_the_same_again(deployed: Cli, tmp_path: Path) -> No
         write(tmp_path / "again.yml", shown.out)
         again = deployed(noun, "create", "-f", "again.yml")
         assert again.code == 0, again.err
-        before, after = yaml.safe_load(shown.out), yaml.safe_load(again.out)
+        before, after = (
+            yaml.safe_load(shown.out),
+            yaml.safe_load(deployed(noun, "show", name, *owner).out),
+        )
         assert {k: v for k, v in before.items() if k != "created_at"} == {
             k: v for k, v in after.items() if k != "created_at"
         }
