@@ -314,7 +314,10 @@ def test_row_groups_of_a_parquet_file(tmp_path):
     frame = pd.DataFrame({"age": range(10), "dose": 1.0, "kind": "a", "smoker": True, "extra": 0})
     frame.to_parquet(path, row_group_size=4, index=False)
     groups = parquet_index.index({"path": str(path)})["row_groups"]
-    assert [rows for rows, _ in groups] == [4, 4, 2]
+    assert [group[0] for group in groups] == [4, 4, 2]
+    places = [(start, stop) for *_, start, stop in groups]
+    assert places == sorted(places)
+    assert all(0 < start < stop <= path.stat().st_size for start, stop in places)
     of = item(path, unit="row_groups", start=1, stop=3, row=4)
     reading = tabular.read([of], model())
     assert reading.batches[0].frame.age.tolist() == [4, 5, 6, 7, 8, 9]
