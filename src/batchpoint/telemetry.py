@@ -41,7 +41,7 @@ def configure_logs(*, level: str, log_format: LogFormat, stream: TextIO | None =
     handler = logging.StreamHandler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder(), _without_colors],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
@@ -65,6 +65,12 @@ def configure_logs(*, level: str, log_format: LogFormat, stream: TextIO | None =
 def log_of(room: str) -> structlog.stdlib.BoundLogger:
     """Give the logger of a room (`runner`, `api`); bind what all its lines share with `.bind`."""
     return structlog.stdlib.get_logger(f"batchpoint.{room}")
+
+
+def _without_colors(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Drop the second form of uvicorn's messages, which is full of escape sequences."""
+    event.pop("color_message", None)
+    return event
 
 
 def _one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -147,7 +147,7 @@ def test_what_is_said_of_a_job_with_failed_items(place: Place, cli: Cli, tmp_pat
     assert "0.txt" in ended.out
     name = cli("job list -e typed --max-results 1 --query [0].name -o tsv").out.strip()
     shown = cli(f"job show {name}").out
-    assert "1 failed item" in shown
+    assert "1 of 4 files with failures" in shown
     [item] = cli(f"job failed-items -n {name} -o json").json
     assert (item["name"], item["type"]) == ("1.txt", "ValueError")
     assert "score.py" in item["traceback"]

@@ -27,12 +27,13 @@ def test_json_lines_of_ours_and_of_libraries() -> None:
     stream = io.StringIO()
     configure_logs(level="info", log_format="json", stream=stream)
     log_of("runner").bind(job="j").info("two\nlines", count=3)
-    logging.getLogger("uvicorn").warning("hello %s", "you")
+    logging.getLogger("uvicorn").warning("hello %s", "you", extra={"color_message": "\x1b[1m"})
     log_of("runner").debug("not shown")
     ours, theirs = (json.loads(line) for line in stream.getvalue().splitlines())
     assert ours["event"] == "two\\nlines"
     assert (ours["job"], ours["count"], ours["level"]) == ("j", 3, "info")
     assert ours["logger"] == "batchpoint.runner"
+    assert "color_message" not in theirs
     assert (theirs["event"], theirs["level"], theirs["logger"]) == (
         "hello you",
         "warning",

@@ -32,6 +32,7 @@ _FAULTS = {
 _TRACEBACK_LINES_MAX = 12
 # Where uploaded code lies says nothing to its author.
 _STORE = re.compile(r"[^\s\"]*/store/[0-9a-f]{64}/")
+_LINE = re.compile(r"^\((line [\d,]+)\):")
 _EXAMPLES = 3
 _MESSAGE_LINES_MAX = 3
 _LABEL_WIDTH = 11
@@ -159,9 +160,8 @@ def failed_items_card(job: Job, examples: Sequence[Mapping[str, object]], width:
 def failure_said(item: Mapping[str, object]) -> str:
     """Give the message of a failed item on one line, without the place that stands beside it."""
     message, name, row = str(item.get("message") or ""), str(item.get("name")), item.get("row")
-    return one_line(message.removeprefix(name if row is None else f"{name}, row {row}")).lstrip(
-        ":, "
-    )
+    said = message.removeprefix(name if row is None else f"{name}, row {row}")
+    return _LINE.sub(r"\1:", one_line(said).lstrip(":, "))
 
 
 def failed_items_table(items: Sequence[Mapping[str, object]], width: int) -> str:

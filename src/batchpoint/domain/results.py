@@ -22,3 +22,14 @@ class ResultsHead(Noun):
 
     columns: list[str] | None
     rows: list[list[JsonValue]] = Field(default_factory=list[list[JsonValue]])
+
+    def __str__(self) -> str:
+        """Write columns and rows below each other, which is what `print` shows."""
+        cells = [["" if cell is None else str(cell) for cell in row] for row in self.rows]
+        lines = [self.columns, *cells] if self.columns is not None else cells
+        widest = max((len(line) for line in lines), default=0)
+        sizes = [max(len(line[n]) for line in lines if n < len(line)) for n in range(widest)]
+        return "\n".join(
+            "  ".join(cell.ljust(size) for cell, size in zip(line, sizes, strict=False)).rstrip()
+            for line in lines
+        )

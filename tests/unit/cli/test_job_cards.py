@@ -160,11 +160,11 @@ def test_messages_of_failed_items_are_told_in_full_and_places_once() -> None:
         "message": "a.csv, row 3 (line 5): column 'age' must be a whole number, not 'old'",
     }  # fmt: skip
     assert job_cards.failed_items_card(job, [item], 60).split("\n")[1:-1] == [
-        "  a.csv, row 3  input_row_invalid: (line 5): column 'age'",
+        "  a.csv, row 3  input_row_invalid: line 5: column 'age'",
         "    must be a whole number, not 'old'",
     ]
     assert job_cards.failed_items_table([item], 50).split("\n")[2:] == [
-        "a.csv    3  input_row_invalid  (line 5): column",
+        "a.csv    3  input_row_invalid  line 5: column",
         "                               'age' must be a",
         "                               whole number, not",
         "                               'old'",
