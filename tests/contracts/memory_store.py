@@ -36,7 +36,7 @@ class MemoryStore:
         with self._lock:
             return self._found(path) if path in self.objects else None
 
-    def list(self, prefix: str) -> Iterator[list[Found]]:
+    def list(self, prefix: str, *, ordered: bool = True) -> Iterator[list[Found]]:
         self._ask("list", prefix)
         with self._lock:
             found = [self._found(key) for key in sorted(self.objects) if key.startswith(prefix)]

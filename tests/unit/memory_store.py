@@ -42,7 +42,7 @@ class MemoryStore:
         self._ask("find", path)
         return self._found(path) if path in self.objects else None
 
-    def list(self, prefix: str) -> Iterator[list[Found]]:
+    def list(self, prefix: str, *, ordered: bool = True) -> Iterator[list[Found]]:
         keys = sorted(key for key in self.objects if key.startswith(prefix))
         for at in range(0, len(keys), self._page):
             self._ask("list", keys[at])

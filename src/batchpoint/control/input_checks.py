@@ -116,7 +116,7 @@ class _Looker:
         found = [self._kind(uri, kind) for uri in local]
         if remote:
             with ThreadPoolExecutor(len(remote)) as threads:
-                found += threads.map(lambda uri: self._kind(uri, kind), remote)
+                found += threads.map(self._kind, remote, [kind] * len(remote))
         return [*local, *remote], found
 
     # --- one source -----------------------------------------------------------------------------
@@ -180,7 +180,8 @@ class _Looker:
 
     def _folder(self, uri: str) -> Kind | None:
         def holds_something(at: Location) -> bool:
-            page = next(at.store.list(f"{at.path}/" if at.path else ""), None)
+            pages = at.store.list(f"{at.path}/" if at.path else "", ordered=False)
+            page = next((page for page in pages if page), None)  # of markers nothing is left
             if page:
                 at.store.find(page[0].path)  # who may list may not always read
             return bool(page)

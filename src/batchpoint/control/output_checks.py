@@ -132,7 +132,7 @@ def _inside(place: Place, source: Place) -> bool:
 
 def _refuse_used(place: Place, uri: str) -> None:
     prefix = f"{place.path}/" if place.path else ""
-    for page in place.store.list(prefix):
+    for page in place.store.list(prefix, ordered=False):
         for found in page:
             name = found.path.removeprefix(prefix)
             # Some stores have an object for the folder itself.

@@ -14,6 +14,7 @@ import hashlib
 import shutil
 from collections import deque
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -81,7 +82,7 @@ class RemotePublication:
         record = read_record(self._note)
         if record is not None and record.uploading:
             return
-        self._refuse(names & self._listing().keys())
+        self._refuse(self._listing(names))
 
     def begin(self) -> Path:
         """See `Publication`."""
@@ -133,7 +134,7 @@ class RemotePublication:
             write_record(self._note, new)
         self._step("claim")
         self._take_claim()
-        listing = self._listing()
+        listing = self._listing({file.path for file in files})
         named = {file.path: file for file in files if file.path in listing}
         own = set[str]()
         if not fresh:
@@ -200,7 +201,7 @@ class RemotePublication:
     def _verify(self, receipt: Receipt) -> None:
         """Look whether everything is there and the folder still ours; raises when it is not."""
         self._step("verify")
-        listing = self._listing()
+        listing = self._listing({RECEIPT, *(file.path for file in receipt.files)})
         if RECEIPT in listing and not self._is_own(self._marked(), listing[RECEIPT]):
             self._refuse({RECEIPT})
         if (there := self._read(CLAIM)) != self._claim:
@@ -230,7 +231,7 @@ class RemotePublication:
             return None
         if receipt is None or (receipt.job, receipt.assembly) != (self._job, assembly):
             return None
-        listing = self._listing()
+        listing = self._listing({file.path for file in receipt.files})
         sizes = {name: found.size for name, found in listing.items()}
         return receipt if all(sizes.get(f.path) == f.size for f in receipt.files) else None
 
@@ -259,7 +260,7 @@ class RemotePublication:
 
     def _delete_own(self, files: list[ReceiptFile]) -> None:
         """Delete those objects that are this job's, the receipt (the last of them) first."""
-        listing = self._listing()
+        listing = self._listing({file.path for file in files})
         present = [file for file in files if file.path in listing]
         own = self._own(present, listing)
         if RECEIPT in own:
@@ -293,10 +294,12 @@ class RemotePublication:
             raise
         return digest.hexdigest() == file.sha256
 
-    def _listing(self) -> dict[str, Found]:
+    def _listing(self, names: AbstractSet[str]) -> dict[str, Found]:
+        """Return those objects that have one of these names; there may be millions of others."""
         start = len(self._prefix)
+        pages = self._store.list(self._prefix, ordered=False)
         return {
-            found.path[start:]: found for page in self._store.list(self._prefix) for found in page
+            name: found for page in pages for found in page if (name := found.path[start:]) in names
         }
 
     def _read(self, name: str) -> bytes | None:

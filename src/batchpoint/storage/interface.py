@@ -34,11 +34,13 @@ class Store(Protocol):
         """Look at one object; None when there is none."""
         ...
 
-    def list(self, prefix: str) -> Iterator[list[Found]]:
+    def list(self, prefix: str, *, ordered: bool = True) -> Iterator[list[Found]]:
         """Yield everything below a folder in UTF-8 order of the keys, page by page, lazily.
 
         Args:
             prefix: empty for the whole container, else a folder's key with a final `/`.
+            ordered: False: any order will do, also that of a server which has one of its own, and
+                the first page comes at once.
         """
         ...
 

@@ -50,7 +50,12 @@ class LocalStore:
             raise _told(error, place) from error
         return Found(path, state.st_size, etag_of(state)) if stat.S_ISREG(state.st_mode) else None
 
-    def list(self, prefix: str) -> Iterator[list[Found]]:
+    def list(
+        self,
+        prefix: str,
+        *,
+        ordered: bool = True,  # noqa: ARG002  # always is
+    ) -> Iterator[list[Found]]:
         """See `Store`."""
         folder = prefix.rstrip("/")
         top = self._place(folder) if folder else self._root

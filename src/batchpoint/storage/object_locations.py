@@ -277,13 +277,17 @@ def _azure_place(
 ) -> _Place:
     account, domain = host["account"], (host["zone"] or "") + host["domain"]
     given = {"type": "azure_blob", "account_name": account, "container_name": container}
+    if host["service"] == "dfs":
+        # Whoever names this service has an account with a hierarchical namespace.
+        given = {"type": "azure_data_lake_gen2", "account_name": account, "filesystem": container}
     if domain != AZURE_DOMAIN:
         given["endpoint"] = domain
     datastore = Datastore.model_validate({"name": account, "protocol": protocol, **given})
     # A URL that holds its own signature needs nothing else.
     signed = "sig=" in query
     credentials = Credentials(sas_token=SecretStr(query)) if signed else None
-    name = f"{protocol}://{account}.{domain}/{container} {query if signed else ''}"
+    service = host["service"]
+    name = f"{protocol}://{account}.{service}.{domain}/{container} {query if signed else ''}"
     return _Place(name, datastore, credentials, key)
 
 

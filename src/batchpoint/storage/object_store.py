@@ -94,7 +94,7 @@ class ObjectStore:
                 return None
             raise
 
-    def list(self, prefix: str) -> Iterator[list[Found]]:
+    def list(self, prefix: str, *, ordered: bool = True) -> Iterator[list[Found]]:
         """See `Store`."""
         if not self._listable:
             raise Invalid(
@@ -104,7 +104,8 @@ class ObjectStore:
         folder = prefix.rstrip("/")
         if folder:
             self._check(folder)
-        return in_order(self._pages(folder), self._shown(folder), trusted=self._sorted)
+        pages = self._pages(folder)
+        return in_order(pages, self._shown(folder), trusted=self._sorted) if ordered else pages
 
     def _pages(self, folder: str) -> Iterator[list[Found]]:
         # Only the first page can be asked for again: obstore asks for the others by itself.

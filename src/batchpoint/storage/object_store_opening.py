@@ -43,12 +43,12 @@ _GCS_SERVER = "https://storage.googleapis.com"
 class Opened(NamedTuple):
     """A client, and what is to be known about its server.
 
-    `sorted_listing`: whether it is known to list in order of the keys. `refused`: characters of
-    keys that it would replace by others.
+    `sorted_listing`: whether it is known to list in order of the keys; None: it is known to have
+    an order of its own. `refused`: characters of keys that it would replace by others.
     """
 
     client: Client
-    sorted_listing: bool
+    sorted_listing: bool | None
     refused: str = ""
 
 
@@ -143,7 +143,9 @@ def _open_s3(
         retry_config=_retries(patience),
         credential_provider=cast("S3CredentialProvider | None", provider),
     )
-    return Opened(client, sorted_listing=datastore.endpoint is None)
+    # Directory buckets list in no order.
+    plain = datastore.endpoint is None and not bucket.endswith("--x-s3")
+    return Opened(client, sorted_listing=plain)
 
 
 def _s3_endpoint(datastore: Datastore, bucket: str) -> tuple[str, bool]:
@@ -201,9 +203,11 @@ def _open_azure(
         retry_config=_retries(patience),
         credential_provider=cast("AzureCredentialProvider | None", provider),
     )
+    # With a hierarchical namespace `a/x` comes before `a-1`; what is registered as a mere blob
+    # container may have one, too.
+    own_order = datastore.type == "azure_data_lake_gen2"
     # Azure takes a backslash for a slash, so that two keys would be one.
-    is_azure = "://" not in (datastore.endpoint or "")
-    return Opened(client, sorted_listing=is_azure, refused="\\")
+    return Opened(client, sorted_listing=None if own_order else False, refused="\\")
 
 
 def azure_endpoint(datastore: Datastore) -> str:

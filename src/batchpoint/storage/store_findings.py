@@ -84,7 +84,7 @@ def examine_store(
 
 def _readable(store: Store, unique: str, notes: list[str]) -> bool:
     try:
-        next(store.list(""), None)
+        next(store.list("", ordered=False), None)
         return True
     except Invalid as error:
         refused = error

@@ -79,3 +79,12 @@ def test_a_key_that_is_listed_twice_counts_once():
     assert keys_of(in_order(iter(pages), "s3://b", trusted=True)) == ["a", "b", "c"]
     pages = pages_of(["b", "b", "a", "a"], 2)
     assert keys_of(in_order(iter(pages), "s3://b", trusted=False)) == ["a", "b"]
+
+
+def test_a_server_with_an_order_of_its_own_is_sorted_whatever_it_begins_with(monkeypatch):
+    # A hierarchical namespace of Azure lists folder by folder: "a/2" before "a-1".
+    monkeypatch.setattr(limits, "LISTING_TRUSTED_AFTER_KEYS", 2)
+    monkeypatch.setattr(limits, "STORAGE_LIST_PAGE", 3)
+    pages = pages_of(["a/1", "a/2", "a/3", "a/4", "a-1/1", "b"], 1)
+    found = keys_of(in_order(iter(pages), "https://a", trusted=None))
+    assert found == ["a-1/1", "a/1", "a/2", "a/3", "a/4", "b"]
