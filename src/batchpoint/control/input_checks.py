@@ -113,7 +113,7 @@ class _Looker:
         if len(remote) > _LOOKED_AT_MAX:
             step = (len(remote) - 1) / (_LOOKED_AT_MAX - 1)
             remote = [remote[round(place * step)] for place in range(_LOOKED_AT_MAX)]
-        found = [self._kind(uri, kind) for uri in local]
+        found: list[Kind] = [self._kind(uri, kind) for uri in local]
         if remote:
             with ThreadPoolExecutor(len(remote)) as threads:
                 found += threads.map(self._kind, remote, [kind] * len(remote))
