@@ -150,7 +150,7 @@ def install(app: FastAPI) -> None:
 
     def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        headers = dict(error.headers or {})
+        headers = {name.lower(): value for name, value in (error.headers or {}).items()}
         family, sentence = Invalid, error.detail
         if error.status_code == 404:
             family = NotFound

@@ -38,7 +38,7 @@ def upload_routes(services: Services) -> APIRouter:
         responses=problems(404, 507),
         openapi_extra={
             "requestBody": {
-                "required": True,
+                "required": False,  # a file may be empty
                 "content": {
                     "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
                 },

@@ -1,11 +1,23 @@
 """The description of the API is complete, and the documentation names every route."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from batchpoint.api.azure_bodies import read_invocation
+from batchpoint.api.description_examples import BODIES
 from batchpoint.api.metrics_routes import add_metrics
+from batchpoint.api.problems import Problem
+from batchpoint.domain.asset import Code, Data, Environment, Model
+from batchpoint.domain.compute import Compute
+from batchpoint.domain.datastore import Datastore
+from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.job import Invocation
+from batchpoint.domain.model_shape import Noun
+from batchpoint.domain.upload import TreeManifest
 from tests.unit.control_plane import ControlPlane
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -74,3 +86,98 @@ def test_the_documentation_has_a_heading_for_every_route(described: dict[str, An
     headings = {line.removeprefix("### ") for line in text.splitlines() if line.startswith("### ")}
     routes = {f"`{method} {path}`" for method, path, _ in operations(described)}
     assert headings == routes, "docs/rest-api.md: a heading for each route, and no others"
+
+
+# The noun that each kind of body is read with; patches are merged into one.
+NOUNS: dict[str, type[Noun]] = {
+    "endpoint": BatchEndpoint,
+    "deployment": BatchDeployment,
+    "model": Model,
+    "environment": Environment,
+    "data": Data,
+    "code": Code,
+    "compute": Compute,
+    "datastore": Datastore,
+    "upload": TreeManifest,
+}
+
+
+def test_operations_are_named_as_one_would_say_them(described: dict[str, Any]) -> None:
+    for _, path, operation in operations(described):
+        name = operation["operationId"]
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)+", name), path
+        assert not re.match(r"([a-z]+)s?_[a-z]+_\1", name), name
+
+
+def test_schemas_are_named_for_nouns(described: dict[str, Any]) -> None:
+    schemas = described["components"]["schemas"]
+    for name, schema in schemas.items():
+        assert re.fullmatch(r"([A-Z][a-z]+)+", name), name
+        assert schema["title"] == name
+        assert not {"ge", "le"} & set(str(schema).replace("'", " ").split()), name
+    for noun in NOUNS.values():
+        assert noun.__name__ in schemas
+    assert "writeOnly" in str(schemas["Credentials"])
+    assert "credentials" in schemas["DatastoreBody"]["properties"]
+    assert "credentials" not in schemas["Datastore"]["properties"]
+
+
+def test_every_body_has_examples_that_are_valid(described: dict[str, Any]) -> None:
+    seen: set[str] = set()
+    for _, path, operation in operations(described):
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        if body is None:
+            continue
+        name = operation["operationId"]
+        seen.add(name)
+        assert body["examples"], path
+        for example in body["examples"].values():
+            assert example["summary"], path
+            verb, _, thing = name.partition("_")
+            noun = NOUNS[thing.removesuffix("_version")] if name != "invoke_endpoint" else None
+            if noun is not None and verb != "patch":
+                noun.model_validate(example["value"])
+            elif noun is not None:
+                assert set(example["value"]) <= set(noun.model_fields), path
+            elif "properties" in example["value"]:
+                read_invocation(example["value"])
+            else:
+                Invocation.model_validate(example["value"])
+    assert seen == set(BODIES)
+
+
+def test_every_problem_has_an_example(described: dict[str, Any]) -> None:
+    for method, path, operation in operations(described):
+        assert {"400", "503"} <= set(operation["responses"]), (method, path)
+        for status, answer in operation["responses"].items():
+            assert answer["description"].endswith("."), (method, path, status)
+            assert answer["description"] != "Successful Response"
+            if status.startswith(("4", "5")):
+                example = answer["content"]["application/problem+json"]["example"]
+                assert Problem.model_validate(example).status == int(status)
+
+
+def test_links_lead_to_operations_that_take_what_they_give(described: dict[str, Any]) -> None:
+    takes = {
+        operation["operationId"]: {each["name"] for each in operation.get("parameters", [])}
+        for _, _, operation in operations(described)
+    }
+    links = [
+        link
+        for _, _, operation in operations(described)
+        for answer in operation["responses"].values()
+        for link in answer.get("links", {}).values()
+    ]
+    assert len(links) == 4
+    for link in links:
+        assert set(link["parameters"]) <= takes[link["operationId"]]
+
+
+def test_the_page_for_trying_it_out_loads(http: httpx.Client) -> None:
+    page = http.get("/docs")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "/openapi.json" in page.text
+    assert "<title>batchpoint" in page.text
+    told = http.get("/openapi.json")
+    assert told.json()["info"]["title"] == "batchpoint"
