@@ -52,6 +52,8 @@ def _as_yaml(noun: BaseModel) -> str:
 def _told(noun: BaseModel) -> object:
     """Leave out what says nothing."""
     told = noun.model_dump(mode="json", exclude_none=True)
+    if isinstance(noun, Datastore) and "://" in (noun.endpoint or ""):
+        told.pop("protocol", None)  # the endpoint says it
     usual = [key for key in ("archived", "is_default") if told.get(key) is False]
     return _without_empty({key: value for key, value in told.items() if key not in usual})
 

@@ -262,3 +262,12 @@ def test_tables_fit_the_terminal(
         lines = good(cli, noun, "list").splitlines()
         assert max(len(line) for line in lines) <= int(width)
         assert lines[0].startswith(noun[:6])
+
+
+def test_a_datastore_tells_its_protocol_once(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "lake.yml").write_text("{name: lake, type: s3, bucket: b}")
+    flags = ("-f", "lake.yml", "--skip-validation")
+    said = good(cli, "datastore", "create", *flags, "--set", "endpoint=http://127.0.0.1:9")
+    assert "endpoint: http://127.0.0.1:9\n" in said
+    assert "protocol" not in said
+    assert "protocol: https\n" in good(cli, "datastore", "create", *flags, "-n", "other")
