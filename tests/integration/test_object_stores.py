@@ -98,6 +98,26 @@ def test_public_data_can_be_read_and_not_written(azurite: Azurite):
     assert any("cannot be written" in note for note in found.notes)
 
 
+def test_a_signature_for_reading_reads(azurite: Azurite, tmp_path: Path):
+    access = access_to(azurite)
+    open_store(access).put("in/a b%#.csv", b"text")
+    signed = access.model_copy(
+        update={"credentials": Credentials(sas_token=SecretStr("?" + azurite.sas_token("rl")))}
+    )
+    store = open_store(signed)
+    [[found]] = list(store.list("in/"))
+    store.fetch(found, tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == b"text"
+    told = examine(signed, unique="1", now=NOW)
+    assert (told.readable, told.writable) == (True, False)
+    signed = access.model_copy(
+        update={"credentials": Credentials(sas_token=SecretStr(azurite.sas_token("rwdlc")))}
+    )
+    told = examine(signed, unique="1", now=NOW)
+    assert (told.readable, told.writable, told.put_if_absent) == (True, True, True)
+    assert names(open_store(access)) == ["in/a b%#.csv"]
+
+
 def test_wrong_credentials_and_missing_containers_are_found(server: StoreServer):
     access = access_to(server)
     wrong = (

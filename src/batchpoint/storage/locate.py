@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from batchpoint.domain.datastore import StorageAccess
+from batchpoint.domain.datastore_urls import without_query
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.references import DatastorePath, data_reference
 
@@ -51,8 +52,8 @@ def local_path_of(uri: str, access: StorageAccess) -> Path | None:
 
 
 def shown_of(uri: str) -> str:
-    """Return a URI as people read it: the path of a local one."""
-    return str(path_of(uri)) if is_local(uri) else uri
+    """Return a URI as people read it: the path of a local one, a URL without its query."""
+    return str(path_of(uri)) if is_local(uri) else without_query(uri)
 
 
 def etag_of(state: os.stat_result) -> str:

@@ -6,7 +6,8 @@ import re
 
 from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable
 
-_STATUS = re.compile(r"status code: (\d{3})")
+# The second form is that of one refused part of a request for many.
+_STATUS = re.compile(r"(?:status code: |\(code: )(\d{3})")
 _STATUS_WORDS = re.compile(r"status code: (\d{3}(?: [A-Z][A-Za-z-]+)*)")
 _STORE_CODE = re.compile(r"<Code>(\w{1,80})</Code>")
 _OAUTH_CODE = re.compile(r'\\?"error\\?":\s*\\?"(\w{1,80})')

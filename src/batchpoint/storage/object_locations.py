@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import re
-import socket
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -29,7 +26,7 @@ from batchpoint.storage.local_store import LocalStore
 from batchpoint.storage.locate import path_of
 from batchpoint.storage.object_store import ObjectStore, is_key
 from batchpoint.storage.object_store_opening import azure_endpoint, open_client
-from batchpoint.storage.web_store import WebStore
+from batchpoint.storage.web_store import WebStore, leads_to_identity
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _AZURE_HOST = re.compile(
@@ -193,7 +190,20 @@ class ObjectLocations:
         container, _, key = path.partition("/")
         if found is not None and container:
             return _azure_place(found, container, key, protocol=scheme, query=query)
-        _refuse_metadata_server(authority, uri, where)
+        if "@" in authority:
+            raise Invalid(
+                f"{_without_query(uri)!r} comes with a user name or password, which would be "
+                "shown; register a datastore of type http with a token instead",
+                code="uri_invalid",
+                where=where,
+            )
+        if leads_to_identity(authority):
+            raise Invalid(
+                f"{_without_query(uri)!r} points at a link-local address, where clouds keep the "
+                "identity of a machine; nothing is read from there",
+                code="uri_invalid",
+                where=where,
+            )
         endpoint = f"{scheme}://{authority}"
         store = Datastore(name="web", type="http", endpoint=endpoint + (f"?{query}" * bool(query)))
         return _Place(f"{endpoint} {query}", store, None, path)
@@ -255,6 +265,7 @@ def _opened(
         _shown_url(datastore),
         sorted_listing=opened.sorted_listing,
         refused=opened.refused,
+        delete=opened.delete,
         conditional=findings is None or findings.put_if_absent is not False,
         timeout_seconds=timeout_seconds,
     )
@@ -341,24 +352,5 @@ def _without_query(uri: str) -> str:
     """Leave out what may hold a signature or a password."""
     if uri.lower().startswith(("http:", "https:")):
         uri = uri.partition("?")[0]
+        return re.sub(r"(?<=://)[^/@]*@", "", uri)
     return re.sub(r"(?<=://)[^/@]*:[^/@]*@", "", uri)
-
-
-def _refuse_metadata_server(authority: str, uri: str, where: str | None) -> None:
-    """Keep callers from having this machine's own cloud identity read out to them."""
-    host = urlsplit(f"//{authority}").hostname or ""
-    addresses = {host}
-    with contextlib.suppress(OSError, UnicodeError):  # an unknown host is told when it is asked
-        addresses |= {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
-    for address in addresses:
-        try:
-            parsed = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            continue
-        if (getattr(parsed, "ipv4_mapped", None) or parsed).is_link_local:
-            raise Invalid(
-                f"{_without_query(uri)!r} points at a link-local address, where clouds keep the "
-                "identity of a machine; nothing is read from there",
-                code="uri_invalid",
-                where=where,
-            )

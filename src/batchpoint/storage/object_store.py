@@ -49,6 +49,7 @@ class ObjectStore:
         sorted_listing: bool | None = True,
         conditional: bool = True,
         refused: str = "",
+        delete: Callable[[str], None] | None = None,
         timeout_seconds: float = limits.STORAGE_TIMEOUT_SECONDS,
     ) -> None:
         """Use an open client.
@@ -61,6 +62,7 @@ class ObjectStore:
                 the keys.
             conditional: whether it honours conditional writes, as far as is known.
             refused: characters in keys that the server would replace by others.
+            delete: deletes an object in the client's place.
             timeout_seconds: after so long without success a call is not tried again; as the client
                 has the same limit, no call hangs for more than twice as long.
         """
@@ -70,6 +72,7 @@ class ObjectStore:
         self._sorted = sorted_listing
         self._conditional = conditional
         self._refused = refused
+        self._delete = delete or client.delete
         self._timeout = timeout_seconds
 
     @property
@@ -396,7 +399,7 @@ class ObjectStore:
         """See `Store`."""
         self._check(path)
         try:
-            self._tried(lambda: self._client.delete(path), path, "deleted")
+            self._tried(lambda: self._delete(path), path, "deleted")
         except Invalid as error:
             if error.code != "input_unreadable":
                 raise

@@ -7,9 +7,10 @@ that decides where requests go and who asks is given explicitly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from batchpoint.domain import limits
 from batchpoint.domain.datastore import Credentials, Datastore
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _REGION = "us-east-1"
 _AUTHORITY = "https://login.microsoftonline.com"
+_AZURE_VERSION = "2021-12-02"
 _GCS_SERVER = "https://storage.googleapis.com"
 
 
@@ -44,12 +46,14 @@ class Opened(NamedTuple):
     """A client, and what is to be known about its server.
 
     `sorted_listing`: whether it is known to list in order of the keys; None: it is known to have
-    an order of its own. `refused`: characters of keys that it would replace by others.
+    an order of its own. `refused`: characters of keys that it would replace by others. `delete`:
+    deletes the object of a key, raising as obstore does, where obstore's own way does not work.
     """
 
     client: Client
     sorted_listing: bool | None
     refused: str = ""
+    delete: Callable[[str], None] | None = None
 
 
 class Patience(NamedTuple):
@@ -170,6 +174,7 @@ def _open_azure(
     account = datastore.account_name or ""
     endpoint = azure_endpoint(datastore)
     told = given.revealed()
+    signature = ""
     config: dict[str, Any] = {
         "account_name": account,
         "endpoint": endpoint,
@@ -182,7 +187,8 @@ def _open_azure(
         case "account_key":
             provider = _Told(access_key=told["account_key"])
         case "sas":
-            provider = _Told(sas_token=told["sas_token"].removeprefix("?"))
+            signature = told["sas_token"].removeprefix("?")
+            provider = _Told(sas_token=signature)
         case "service_principal":
             config |= {
                 "credential_type": "client_secret",
@@ -196,8 +202,9 @@ def _open_azure(
         case _:
             found = ambient and ambient_credentials.obstore_finds_some("azure")
             config["skip_signature"] = not found
+    container = datastore.container_name or datastore.filesystem or ""
     client = AzureStore(
-        datastore.container_name or datastore.filesystem or "",
+        container,
         config=cast("AzureConfig", config),
         client_options=_client_options(endpoint, patience),
         retry_config=_retries(patience),
@@ -206,8 +213,10 @@ def _open_azure(
     # With a hierarchical namespace `a/x` comes before `a-1`; what is registered as a mere blob
     # container may have one, too.
     own_order = datastore.type == "azure_data_lake_gen2"
-    # Azure takes a backslash for a slash, so that two keys would be one.
-    return Opened(client, sorted_listing=None if own_order else False, refused="\\")
+    delete = _SignedDelete(f"{endpoint}/{container}", signature, patience) if signature else None
+    return Opened(
+        client, sorted_listing=None if own_order else False, refused="\\\\", delete=delete
+    )
 
 
 def azure_endpoint(datastore: Datastore) -> str:
@@ -265,6 +274,35 @@ class _Told:
     def __call__(self) -> dict[str, str | None]:
         """Return the credential."""
         return self._told
+
+
+class _SignedDelete:
+    """Deletes blobs one by one with a shared access signature.
+
+    obstore deletes in batches, even a single blob, and a signature need not allow a batch.
+    """
+
+    def __init__(self, container_url: str, signature: str, patience: Patience) -> None:
+        self._url = container_url
+        self._signature = signature
+        self._seconds = patience.request_seconds
+
+    def __call__(self, path: str) -> None:
+        """Delete a blob; raises as obstore does."""
+        import httpx  # noqa: PLC0415  # slow to import, and few jobs delete
+        from obstore.exceptions import GenericError  # noqa: PLC0415  # costs an import of 20 ms
+
+        url = f"{self._url}/{quote(path)}?{self._signature}"
+        try:
+            status = httpx.delete(
+                url, headers={"x-ms-version": _AZURE_VERSION}, timeout=self._seconds
+            ).status_code
+        except httpx.TimeoutException:
+            raise GenericError("timed out") from None
+        except httpx.HTTPError:
+            raise GenericError("the connection failed") from None
+        if status >= 300:
+            raise GenericError(f"status code: {status}")
 
 
 def _with_protocol(endpoint: str, datastore: Datastore) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
+from batchpoint.core.webhook_target import tells_identity
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable
 from batchpoint.storage.interface import Found
@@ -109,6 +112,7 @@ class WebStore(ObjectStore):
                 max_redirects=_REDIRECTS_MAX,
                 timeout=httpx.Timeout(self._seconds / 3, connect=min(10.0, self._seconds / 3)),
                 limits=httpx.Limits(max_connections=_CONNECTIONS_MAX),
+                event_hooks={"request": [self._refuse_identity]},
             )
         request = self._web.build_request(method, url, headers={"Accept-Encoding": "identity"})
         try:
@@ -122,6 +126,15 @@ class WebStore(ObjectStore):
             ) from error
         except httpx.HTTPError as error:
             raise self._unavailable(path, "the connection failed") from error
+
+    def _refuse_identity(self, request: httpx.Request) -> None:
+        """Follow no redirect, and no registered endpoint, to where a machine's identity is told."""
+        if leads_to_identity(request.url.netloc.decode("ascii")):
+            raise Invalid(
+                f"{self._base} leads to a link-local address, where clouds keep the identity of a "
+                "machine; nothing is read from there",
+                code="storage_denied",
+            )
 
     def _check_answer(self, path: str, answer: httpx.Response) -> None:
         status = answer.status_code
@@ -169,6 +182,19 @@ class _Answer:
 
     def __exit__(self, *_: object) -> None:
         self._response.close()
+
+
+def leads_to_identity(authority: str) -> bool:
+    """Tell whether a host (of a URL, with or without port) is one that tells who a machine is."""
+    host = urlsplit(f"//{authority}").hostname or ""
+    addresses = {host}
+    with contextlib.suppress(OSError, UnicodeError):  # an unknown host is told when it is asked
+        addresses |= {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
+    for address in addresses:
+        with contextlib.suppress(ValueError):
+            if tells_identity(address):
+                return True
+    return False
 
 
 def _found(path: str, answer: httpx.Response) -> Found:
