@@ -214,9 +214,7 @@ def _open_azure(
     # container may have one, too.
     own_order = datastore.type == "azure_data_lake_gen2"
     delete = _SignedDelete(f"{endpoint}/{container}", signature, patience) if signature else None
-    return Opened(
-        client, sorted_listing=None if own_order else False, refused="\\\\", delete=delete
-    )
+    return Opened(client, sorted_listing=None if own_order else False, refused="\\", delete=delete)
 
 
 def azure_endpoint(datastore: Datastore) -> str:
