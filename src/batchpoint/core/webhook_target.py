@@ -53,22 +53,36 @@ def is_private(address: str) -> bool:
     Loopback, link-local, metadata services, multicast and what is no address of a host; networks
     of one's own (10.0.0.0/8 and the like) are where receivers usually live.
     """
+    found = _reached(address)
+    return (
+        found.is_loopback
+        or found.is_unspecified
+        or found.is_multicast
+        or found.is_reserved
+        or (found.version == 4 and found in ipaddress.ip_network("0.0.0.0/8"))
+        or tells_identity(address)
+    )
+
+
+def tells_identity(address: str) -> bool:
+    """Tell an address at which clouds tell a machine's own credentials: link-local ones and some.
+
+    Raises: ValueError when it is no IP address.
+    """
+    found = _reached(address)
+    return found.is_link_local or found in _METADATA
+
+
+def _reached(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Read an address; one of IPv6 that stands for one of IPv4 is that."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
         inner = found.ipv4_mapped or found.sixtofour
         if inner is None and found in _NAT64:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
         if inner is not None:
-            found = inner
-    return (
-        found.is_loopback
-        or found.is_link_local
-        or found.is_unspecified
-        or found.is_multicast
-        or found.is_reserved
-        or (found.version == 4 and found in ipaddress.ip_network("0.0.0.0/8"))
-        or found in _METADATA
-    )
+            return inner
+    return found
 
 
 def _invalid(where: str, sentence: str) -> Invalid:

@@ -35,6 +35,11 @@ def lies_inside(uri: str, datastore: Datastore) -> bool:
     return any(asked.startswith(url) for url in urls_of(datastore))
 
 
+def without_query(uri: str) -> str:
+    """Return a URI for people: the query of a URL may hold a signature and is left out."""
+    return uri.partition("?")[0] if uri[:6].lower() in ("http:/", "https:") else uri
+
+
 def _azure(datastore: Datastore) -> list[str]:
     account = datastore.account_name
     container = datastore.container_name or datastore.filesystem

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from batchpoint.domain import limits
+from batchpoint.domain.datastore_urls import without_query
 from batchpoint.domain.endpoint import LoggingLevel, OutputAction, OutputFormat, Parameters
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.model_shape import Noun, TextMap, Whole, snake
@@ -63,7 +64,9 @@ class JobInput(Noun):
     def shown(self) -> str:
         """What is pointed at, in a few words for people."""
         more = len(self.sources) - 1
-        told = self.sources[0] + (f" (pattern {self.pattern})" if self.pattern else "")
+        told = without_query(self.sources[0]) + (
+            f" (pattern {self.pattern})" if self.pattern else ""
+        )
         return f"{told} and {more} more" if more else told
 
 

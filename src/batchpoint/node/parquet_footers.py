@@ -16,6 +16,7 @@ from batchpoint.domain.minibatch import Slice
 from batchpoint.formats.durable import write_durably
 from batchpoint.node.worker_index import RowGroup, row_groups
 from batchpoint.storage.interface import Location
+from batchpoint.storage.locate import shown_of
 
 _MAGIC = b"PAR1"
 _TRAILER_BYTES = 8
@@ -102,7 +103,7 @@ def _read(whole: Slice, location: Location, start: int) -> bytes:
     body = b"".join(chunks)
     if len(body) != whole.size - start:
         raise Invalid(
-            f"{whole.uri} has {start + len(body)} bytes and had {whole.size} when it was listed",
+            f"{shown_of(whole.uri)} has {start + len(body)} bytes and had {whole.size} when it was listed",
             code="input_changed",
         )
     return body
@@ -114,8 +115,8 @@ def _footer_bytes(whole: Slice, tail: bytes) -> int:
     most = min(whole.size, limits.PARQUET_FOOTER_BYTES_MAX)
     if tail[-4:] != _MAGIC or not _TRAILER_BYTES < length <= most:
         raise Invalid(
-            f"{whole.uri} does not end as a Parquet file does; it is damaged, encrypted or "
-            "something else",
+            f"{shown_of(whole.uri)} does not end as a Parquet file does; it is damaged, encrypted "
+            "or something else",
             code="input_unreadable",
         )
     return length

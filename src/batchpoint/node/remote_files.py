@@ -21,6 +21,7 @@ from batchpoint.node.ticket import Part
 from batchpoint.node.wire import NodeOrder
 from batchpoint.node.worker_index import RowGroup
 from batchpoint.storage.interface import Found, Location
+from batchpoint.storage.locate import shown_of
 
 _HEADER_GUESS_BYTES = 64 * 1024
 _HEADERS_CACHED_MAX = 64
@@ -116,7 +117,8 @@ class RemoteFiles:
         chunks = location.store.stream(location.path, start=one.start, stop=one.stop, etag=one.etag)
         written = _write(target, chunks, header)
         if written != one.stop - one.start:
-            raise Invalid(f"{one.uri} has become shorter during the job", code="input_changed")
+            shown = shown_of(one.uri)
+            raise Invalid(f"{shown} has become shorter during the job", code="input_changed")
         return Part("bytes", len(header), len(header) + written)
 
     def _header(self, one: Slice, location: Location) -> bytes:

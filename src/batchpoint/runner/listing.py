@@ -18,7 +18,7 @@ from batchpoint.domain.minibatch import Slice
 from batchpoint.runner.local_listing import LEFT_OUT, local_entries
 from batchpoint.storage.input_names import place_of, prefixes_of
 from batchpoint.storage.interface import Found, Location
-from batchpoint.storage.locate import is_local, path_of
+from batchpoint.storage.locate import is_local, path_of, shown_of
 
 _LEFT_OUT = tuple(LEFT_OUT)
 _LOOKS_AHEAD = 4 * limits.LOOKS_AT_ONCE_MAX
@@ -185,7 +185,7 @@ class Listing:
             yield [self._file(place, found)]
         elif self._wants_files:
             raise Invalid(
-                f"there is nothing at {uri}; give a file or folder that is there",
+                f"there is nothing at {shown_of(uri)}; give a file or folder that is there",
                 code="input_not_found",
             )
 

@@ -6,7 +6,9 @@ from pydantic import SecretStr
 
 from batchpoint.domain.datastore import Credentials, Datastore, DatastoreAccess, StorageAccess
 from batchpoint.domain.errors import BatchpointError, NotFound
+from batchpoint.domain.job import JobInput
 from batchpoint.storage.local_store import LocalStore
+from batchpoint.storage.locate import shown_of
 from batchpoint.storage.object_locations import ObjectLocations, is_remote, open_store, uri_of
 
 LONG = "azureml://subscriptions/s/resourcegroups/g/providers/Microsoft.MachineLearningServices"
@@ -105,6 +107,10 @@ def test_folders_of_this_machine(tmp_path):
         "http://[fe80::1]/x",
         "http://[::ffff:169.254.169.254]/x",
         "http://0xa9fea9fe/latest",
+        "http://[fd00:ec2::254]/latest",
+        "http://[64:ff9b::a9fe:a9fe]/latest",
+        "https://user:password@127.0.0.1/x",
+        "https://user@127.0.0.1/x",
     ],
 )
 def test_what_is_no_place_is_refused_in_one_sentence(uri: str):
@@ -142,6 +148,9 @@ def test_messages_hold_no_signature():
     with pytest.raises(BatchpointError) as caught:
         at("https://user:hush@169.254.169.254/x")
     assert "hush" not in str(caught.value)
+    signed = f"https://127.0.0.1/a.csv?{SECRET}"
+    assert "hush" not in shown_of(signed)
+    assert "hush" not in JobInput(type="uri_file", uri=signed).shown
 
 
 def test_a_container_is_opened_once_however_many_ask():
