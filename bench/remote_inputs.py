@@ -35,9 +35,9 @@ from batchpoint.node.ticket import Ticket
 from batchpoint.runner.listing import Listing
 from batchpoint.runner.supervisor_link import SupervisorLink
 from batchpoint.settings import Settings
-from batchpoint.storage.interface import Store
 from batchpoint.storage.object_locations import ObjectLocations
 from batchpoint.storage.object_store_opening import open_client
+from batchpoint.storage.store import Store
 from bench import places
 from tests.servers.store_servers import Azurite, MotoS3
 

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 from pydantic import SecretStr
 
 from batchpoint.domain.datastore import Credentials, Datastore, DatastoreAccess
-from batchpoint.storage.interface import Found, Store
 from batchpoint.storage.object_locations import open_store
+from batchpoint.storage.store import Found, Store
 
 GOAL = 1.25
 KEYS = 100_000

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchpoint.domain.errors import Invalid
-from batchpoint.storage.interface import Found
+from batchpoint.storage.store import Found
 
 PAGE = 3
 

@@ -14,7 +14,7 @@ from batchpoint.formats.layout import CLAIM, JobFolder
 from batchpoint.node import output_assembly
 from batchpoint.node.output_publish_remote import RemotePublication
 from batchpoint.node.output_request import AssembleRequest
-from batchpoint.storage.interface import Location
+from batchpoint.storage.store import Location
 from tests.contracts.memory_store import MemoryStore
 from tests.contracts.publication_contract import (
     NAMES,

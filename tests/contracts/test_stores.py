@@ -15,10 +15,10 @@ import pytest
 from batchpoint.domain import limits
 from batchpoint.domain.datastore import DatastoreAccess
 from batchpoint.domain.errors import BatchpointError, Invalid
-from batchpoint.storage.interface import Found, Store
 from batchpoint.storage.local_store import LocalStore
 from batchpoint.storage.object_locations import open_store
 from batchpoint.storage.object_store import ObjectStore
+from batchpoint.storage.store import Found, Store
 
 SERVERS = ("moto_s3", "azurite", "rclone_s3")
 ODD_NAMES = (

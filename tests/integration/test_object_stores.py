@@ -22,9 +22,9 @@ from batchpoint.domain.datastore import (
     StorageAccess,
 )
 from batchpoint.domain.errors import BatchpointError, Unavailable
-from batchpoint.storage.interface import Store
 from batchpoint.storage.local_store import LocalStore
 from batchpoint.storage.object_locations import ObjectLocations, open_store
+from batchpoint.storage.store import Store
 from batchpoint.storage.store_findings import examine, examine_store
 from tests.servers.store_servers import AZURE_ACCOUNT, Azurite, MotoS3, RcloneS3, StoreServer
 

@@ -12,8 +12,8 @@ import pytest
 from batchpoint.domain import limits
 from batchpoint.domain.datastore import DatastoreAccess, StorageAccess
 from batchpoint.domain.errors import BatchpointError, Unavailable
-from batchpoint.storage.interface import Store
 from batchpoint.storage.object_locations import ObjectLocations
+from batchpoint.storage.store import Store
 from tests.servers.fault_proxy import FAULTS, FaultProxy
 from tests.servers.fixtures import ProxyMaker
 from tests.servers.store_servers import StoreServer

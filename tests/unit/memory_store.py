@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchpoint.domain.errors import Invalid, Unavailable
-from batchpoint.storage.interface import Found, Location
+from batchpoint.storage.store import Found, Location
 
 SCHEME = "memory://"
 

@@ -26,8 +26,8 @@ from batchpoint.domain.references import (
 )
 from batchpoint.domain.upload import PREFIX, tree_path
 from batchpoint.formats.durable import storage_error
-from batchpoint.storage.interface import Found
 from batchpoint.storage.locate import path_of
+from batchpoint.storage.store import Found
 from batchpoint.storage.tree_store import TreeStore
 
 _UNIQUE_DIGITS = 16

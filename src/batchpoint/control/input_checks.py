@@ -16,8 +16,8 @@ from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable
 from batchpoint.domain.job import JobInput
 from batchpoint.domain.references import DatastorePath, data_reference
 from batchpoint.storage.input_names import prefixes_of
-from batchpoint.storage.interface import Location
 from batchpoint.storage.locate import is_local, local_path_of, path_of, uri_of
+from batchpoint.storage.store import Location
 
 Kind = Literal["uri_file", "uri_folder"]
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from batchpoint.control.datastores import Datastores
+from batchpoint.domain import limits
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import BatchpointError, Conflict, Invalid, Unavailable
 from batchpoint.domain.job import JobOutput
 from batchpoint.domain.references import DatastorePath, Location, data_reference
 from batchpoint.formats.layout import default_output
-from batchpoint.storage.interface import Location as Place
 from batchpoint.storage.locate import is_local, local_path_of, path_of, uri_of
+from batchpoint.storage.store import Location as Place
 
 PROBE = ".batchpoint-probe-"
 """An object of this name and the job's is written and deleted to see whether results can be."""
@@ -109,7 +110,7 @@ def _check_remote(uri: str, sources: Sequence[str], access: StorageAccess, job: 
     # Only jobs that write to object stores pay for their client.
     from batchpoint.storage.object_locations import ObjectLocations  # noqa: PLC0415
 
-    locations = ObjectLocations(access)
+    locations = ObjectLocations(access, timeout_seconds=limits.STORAGE_TEST_SECONDS_MAX)
     try:
         place = locations.at(uri)
         for source in sources:

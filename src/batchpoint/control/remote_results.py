@@ -12,7 +12,7 @@ from batchpoint.domain.job import Job
 from batchpoint.domain.results import StoredFile
 from batchpoint.formats import receipt as receipts
 from batchpoint.formats.layout import RECEIPT
-from batchpoint.storage.interface import Found, Location, Store
+from batchpoint.storage.store import Found, Location, Store
 
 _GONE = ("input_unreadable", "input_changed")
 

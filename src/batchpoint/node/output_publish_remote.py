@@ -33,7 +33,7 @@ from batchpoint.formats.publication_record import (
 from batchpoint.formats.receipt import Receipt, ReceiptFile
 from batchpoint.node.output_request import AssembleRequest
 from batchpoint.node.output_writing import Step
-from batchpoint.storage.interface import Found, Location
+from batchpoint.storage.store import Found, Location
 
 _TRANSFERS_AT_ONCE = 4
 # One more request per object tells our big objects from others without reading them back.

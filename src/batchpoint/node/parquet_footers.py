@@ -15,8 +15,8 @@ from batchpoint.domain.errors import Invalid
 from batchpoint.domain.minibatch import Slice
 from batchpoint.formats.durable import write_durably
 from batchpoint.node.worker_index import RowGroup, row_groups
-from batchpoint.storage.interface import Location
 from batchpoint.storage.locate import shown_of
+from batchpoint.storage.store import Location
 
 _MAGIC = b"PAR1"
 _TRAILER_BYTES = 8
@@ -103,7 +103,8 @@ def _read(whole: Slice, location: Location, start: int) -> bytes:
     body = b"".join(chunks)
     if len(body) != whole.size - start:
         raise Invalid(
-            f"{shown_of(whole.uri)} has {start + len(body)} bytes and had {whole.size} when it was listed",
+            f"{shown_of(whole.uri)} has {start + len(body)} bytes and had {whole.size} when it was "
+            "listed",
             code="input_changed",
         )
     return body

@@ -20,8 +20,8 @@ from batchpoint.node.slicing import HEADER_BYTES_MAX
 from batchpoint.node.ticket import Part
 from batchpoint.node.wire import NodeOrder
 from batchpoint.node.worker_index import RowGroup
-from batchpoint.storage.interface import Found, Location
 from batchpoint.storage.locate import shown_of
+from batchpoint.storage.store import Found, Location
 
 _HEADER_GUESS_BYTES = 64 * 1024
 _HEADERS_CACHED_MAX = 64

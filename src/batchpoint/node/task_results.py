@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from batchpoint.core.messages import AttemptError, Outcome, TaskResult
+from batchpoint.node import attempt_errors
 from batchpoint.node.part_flow import Scored
 from batchpoint.node.ticket import Ticket
 from batchpoint.node.worker_messages import Body
@@ -17,6 +18,7 @@ _DISK_LOW_BYTES = 64 << 20
 
 def scored_of(ticket: Ticket, told: dict[str, Any], rows: Body, failures: Body) -> Scored:
     """Take over a result that went well (see `batchpoint_worker.protocol`) with its bytes."""
+    failed: list[dict[str, Any]] = told.get("failed_items", [])
     result = TaskResult(
         task=ticket.assignment.task,
         attempt=ticket.assignment.attempt,
@@ -25,9 +27,11 @@ def scored_of(ticket: Ticket, told: dict[str, Any], rows: Body, failures: Body) 
         rows=told.get("rows", 0),
         failed_rows=told.get("failed_rows", 0),
         items=ticket.items,
-        failed_items=tuple(dict.fromkeys(f["item"] for f in told.get("failed_items", ()))),
+        failed_items=tuple(dict.fromkeys(each["item"] for each in failed)),
         unattributed=told.get("unattributed", 0),
         slice_rows=told.get("slice_rows", -1),
+        # What a job leads with if nothing is scored in the end.
+        error=_told_of(failed[0]) if failed else None,
     )
     columns = [(name, kind) for name, kind in told.get("columns", ())]
     scored = Scored(result, rows, failures, columns, told.get("encoding", ""))
@@ -36,6 +40,11 @@ def scored_of(ticket: Ticket, told: dict[str, Any], rows: Body, failures: Body) 
         scored.folder = ticket.harvest.rpartition("/")[2]
         scored.files = tuple(files)
     return scored
+
+
+def _told_of(failed: dict[str, Any]) -> AttemptError:
+    name = str(failed.get("name") or "")
+    return attempt_errors.told(failed.get("error") or {}, file=name, log="")
 
 
 def ended(ticket: Ticket, outcome: Outcome, seconds: float, error: AttemptError) -> TaskResult:

@@ -17,8 +17,8 @@ from batchpoint.domain.job import JobInput
 from batchpoint.domain.minibatch import Slice
 from batchpoint.runner.local_listing import LEFT_OUT, local_entries
 from batchpoint.storage.input_names import place_of, prefixes_of
-from batchpoint.storage.interface import Found, Location
 from batchpoint.storage.locate import is_local, path_of, shown_of
+from batchpoint.storage.store import Found, Location
 
 _LEFT_OUT = tuple(LEFT_OUT)
 _LOOKS_AHEAD = 4 * limits.LOOKS_AT_ONCE_MAX

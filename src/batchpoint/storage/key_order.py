@@ -13,7 +13,7 @@ from typing import IO
 
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
-from batchpoint.storage.interface import Found
+from batchpoint.storage.store import Found
 
 Pages = Iterator[list[Found]]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError, Invalid
 from batchpoint.formats.durable import storage_error, sync_folder, write_fully
-from batchpoint.storage.interface import Found
 from batchpoint.storage.locate import etag_of
 from batchpoint.storage.object_errors import changed, gone
+from batchpoint.storage.store import Found
 
 _TEMPORARY = ".batchpoint-writing-"
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -206,7 +206,7 @@ def _walk(
         with os.scandir(folder) as found:
             # A folder sorts as its name with the separator, so that paths are in order.
             names = sorted(
-                entry.name + b"/" if entry.is_dir() else entry.name
+                entry.name + b"/" if _is_folder(entry) else entry.name
                 for entry in found
                 if not entry.name.startswith(_TEMPORARY.encode())
             )
@@ -216,10 +216,21 @@ def _walk(
         if name.endswith(b"/"):
             yield from _walk(root, below + name, (*above, (state.st_dev, state.st_ino)))
             continue
-        with contextlib.suppress(FileNotFoundError):
+        try:
             found_state = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118
-            if stat.S_ISREG(found_state.st_mode):
-                yield below + name, found_state
+        except OSError as error:
+            if error.errno in _ABSENT:
+                continue  # deleted meanwhile, or a link that leads nowhere
+            raise
+        if stat.S_ISREG(found_state.st_mode):
+            yield below + name, found_state
+
+
+def _is_folder(entry: os.DirEntry[bytes]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _told(error: OSError, place: Path) -> BatchpointError:

@@ -21,11 +21,11 @@ from batchpoint.domain.datastore import (
 from batchpoint.domain.datastore_urls import AZURE_DOMAIN, lies_inside, urls_of
 from batchpoint.domain.errors import Invalid, NotFound
 from batchpoint.domain.references import DatastorePath, data_reference
-from batchpoint.storage.interface import Location, Store
 from batchpoint.storage.local_store import LocalStore
 from batchpoint.storage.locate import path_of
 from batchpoint.storage.object_store import ObjectStore, is_key
 from batchpoint.storage.object_store_opening import azure_endpoint, open_client
+from batchpoint.storage.store import Location, Store
 from batchpoint.storage.web_store import WebStore, leads_to_identity
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")

@@ -18,9 +18,9 @@ from urllib.parse import quote
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable
 from batchpoint.formats.durable import write_fully
-from batchpoint.storage.interface import Found
 from batchpoint.storage.key_order import in_order
 from batchpoint.storage.object_errors import changed, error_of, gone
+from batchpoint.storage.store import Found
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta

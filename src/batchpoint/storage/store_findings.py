@@ -14,9 +14,9 @@ from datetime import datetime
 from batchpoint.domain import limits
 from batchpoint.domain.datastore import DatastoreAccess, DatastoreFindings
 from batchpoint.domain.errors import BatchpointError, Invalid
-from batchpoint.storage.interface import Store
 from batchpoint.storage.object_locations import open_store
 from batchpoint.storage.object_store import ObjectStore
+from batchpoint.storage.store import Store
 
 _PROBE = ".batchpoint-probe-"
 _WRITERS = 8
@@ -72,7 +72,8 @@ def examine_store(
     writable = _writable(store, probe, notes)
     if writable:
         with _deleted(store, (probe, _race(probe)), notes):
-            conditional = _conditional(store, probe, notes)
+            writable = _gives_back(store, probe, notes)
+            conditional = _conditional(store, probe, notes) if writable else None
     return DatastoreFindings(
         tested_at=now,
         readable=readable,
@@ -109,8 +110,11 @@ def _writable(store: Store, probe: str, notes: list[str]) -> bool:
     except Invalid as error:
         notes.append(f"results cannot be written here: {error.message}")
         return False
+    return True
+
+
+def _gives_back(store: Store, probe: str, notes: list[str]) -> bool:
     if b"".join(store.stream(probe)) != b"first":
-        store.delete(probe)
         notes.append("this server gives back other bytes than it was given; do not use it")
         return False
     return True

@@ -12,9 +12,9 @@ from urllib.parse import quote, urlsplit
 from batchpoint.core.webhook_target import tells_identity
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable
-from batchpoint.storage.interface import Found
 from batchpoint.storage.object_errors import changed, gone
 from batchpoint.storage.object_store import ObjectStore
+from batchpoint.storage.store import Found
 
 if TYPE_CHECKING:
     import httpx

@@ -12,7 +12,7 @@ from batchpoint.domain.job import Job, JobState
 from batchpoint.formats import receipt as receipts
 from batchpoint.formats.receipt import ReceiptFile, ReceiptItems
 from batchpoint.storage import object_locations
-from batchpoint.storage.interface import Location
+from batchpoint.storage.store import Location
 from tests.contracts.memory_store import MemoryStore
 from tests.unit.api.conftest import finish
 from tests.unit.control_plane import ControlPlane

@@ -12,7 +12,7 @@ from batchpoint.domain.datastore import Datastore, StorageAccess
 from batchpoint.domain.errors import BatchpointError, Conflict, Invalid, NotFound, Unavailable
 from batchpoint.domain.job import JobOutput
 from batchpoint.storage import object_locations
-from batchpoint.storage.interface import Location
+from batchpoint.storage.store import Location
 from tests.contracts.memory_store import MemoryStore
 from tests.unit.control_plane import ControlPlane
 

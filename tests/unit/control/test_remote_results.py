@@ -15,7 +15,7 @@ from batchpoint.domain.errors import NotFound, Unavailable
 from batchpoint.formats import receipt as receipts
 from batchpoint.formats.receipt import ReceiptFile
 from batchpoint.node.output_assembly import assemble
-from batchpoint.storage.interface import Location
+from batchpoint.storage.store import Location
 from tests.contracts.memory_store import MemoryStore
 from tests.unit.node.output_jobs import OutputJob
 from tests.unit.resolved_jobs import new_job

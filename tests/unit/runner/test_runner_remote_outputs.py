@@ -14,7 +14,7 @@ from batchpoint.node import output_assembly
 from batchpoint.node.output_publish_remote import RemotePublication
 from batchpoint.node.output_request import AssembleRequest
 from batchpoint.runner import score_runner
-from batchpoint.storage.interface import Location
+from batchpoint.storage.store import Location
 from tests.contracts.memory_store import MemoryStore
 from tests.unit.runner.test_runner_resumes import World, never, new_world, run_once
 

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
-from batchpoint.storage.interface import Found
 from batchpoint.storage.key_order import in_order
+from batchpoint.storage.store import Found
 
 KEYS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5))
 

@@ -71,3 +71,10 @@ def test_what_may_not_be_read_is_told(tmp_path: Path):
     with pytest.raises(BatchpointError) as caught:
         list(LocalStore(tmp_path).stream("a"))
     assert caught.value.code == "storage_denied"
+
+
+def test_links_that_lead_nowhere_are_passed_over(tmp_path: Path):
+    (tmp_path / "itself").symlink_to("itself")
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "a").write_text("x")
+    assert names(LocalStore(tmp_path)) == ["a"]
