@@ -71,9 +71,9 @@ def print_jobs(
     from batchpoint.clock import SystemClock
 
     with connected() as client:
-        if endpoint is not None:
-            client.endpoints.get(endpoint)
         found = list(islice(client.jobs.list(endpoint, deployment), limit))
+        if endpoint is not None and not found:  # jobs stay when their endpoint is deleted
+            client.endpoints.get(endpoint)
     now = SystemClock().now()
 
     def text() -> str:

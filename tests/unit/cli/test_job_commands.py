@@ -192,7 +192,7 @@ def test_ctrl_c_lets_go_and_says_how_to_go_on(
     assert "batchpoint job cancel heart-" in ended.err
 
 
-def test_lists_of_jobs(deployed: Cli) -> None:
+def test_lists_of_jobs(deployed: Cli, plane: ControlPlane) -> None:
     name = started(deployed)
     for command in (
         ["job", "list"],
@@ -203,3 +203,6 @@ def test_lists_of_jobs(deployed: Cli) -> None:
         assert name in deployed(*command).out
     assert deployed("job", "list", "-e", "nope").code == 2
     assert deployed("job", "list", "-e", "heart", "-d", "other").out == ""
+    end_job(plane, name, JobState.COMPLETED)
+    assert deployed("endpoint", "delete", "heart", "--yes").code == 0
+    assert name in deployed("job", "list", "-e", "heart").out  # jobs stay
