@@ -77,6 +77,8 @@ def check_endpoint(datastore: Datastore) -> None:
         parts = urlsplit(f"https://{endpoint}" if is_domain else endpoint)
         if parts.username is not None or parts.password is not None:
             flaw = "holds a user name or password, which would be shown; give credentials instead"
+        elif parts.query or parts.fragment:
+            flaw = "holds a query, which would be shown; give a signature as credentials instead"
         elif (
             parts.scheme not in ("http", "https")
             or not parts.hostname

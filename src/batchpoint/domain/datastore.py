@@ -165,6 +165,8 @@ class Datastore(Noun):
 class DatastoreAccess(Noun):
     """A datastore with its credentials in clear: kept in memory, never stored, logged or shown."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     datastore: Datastore
     credentials: Credentials | None = None
 
@@ -175,6 +177,8 @@ class StorageAccess(Noun):
     `ambient`: URLs that lie in no datastore may be opened with the credentials this machine's user
     has (environment variables, instance roles); otherwise they are read without any.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     datastores: tuple[DatastoreAccess, ...] = ()
     ambient: bool = False

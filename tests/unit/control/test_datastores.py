@@ -212,6 +212,19 @@ def test_credentials_that_do_not_fit(
 
 
 @pytest.mark.parametrize(
+    "endpoint",
+    ["https://u:shh@h", "https://h/d?sig=shh", "https://h/d#shh", "https://h/d\nshh", "shh://h"],
+)
+def test_endpoints_hold_no_secrets_and_messages_do_not_repeat_them(
+    plane: ControlPlane, endpoint: str
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        put(plane, {"name": "w", "type": "http"}, endpoint=endpoint)
+    assert (caught.value.code, caught.value.where) == ("field_invalid", "endpoint")
+    assert "shh" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("fields", "says"),
     [
         ({"type": "azure_file", "file_share_name": "f"}, "azure_file is not supported"),

@@ -25,7 +25,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     store = MemoryStore()
 
     class Locations:
-        def __init__(self, access: StorageAccess) -> None:
+        def __init__(self, access: StorageAccess, *, timeout_seconds: float) -> None:
+            assert timeout_seconds <= 10  # somebody waits
             self.access = access
 
         def at(self, uri: str) -> Location:
