@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import heapq
 import itertools
+import math
 import os
 import shutil
 import threading
@@ -17,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.minibatch import Slice
+from batchpoint.formats.durable import storage_error
 from batchpoint.node.remote_files import RemoteFiles
 from batchpoint.node.staging import root_name, slice_file, staged_names
 from batchpoint.node.ticket import Part, Ticket
@@ -147,6 +150,9 @@ class StagingAhead:
             size = sum(_bytes_of(one) for one in ticket.slices)
             if self._granted and not self._has_room(size):
                 return
+            if size > self._free_bytes():
+                self._wait_for_room(size)
+                return
             self._waiting.popleft()
             # Never used twice: the old one may still be being deleted.
             ticket.staged = self._scratch / f"task-{ticket.id}-{next(self._folders)}"
@@ -159,12 +165,25 @@ class StagingAhead:
     def _has_room(self, size: int) -> bool:
         if self._bytes + size > limits.STAGED_BYTES_MAX:
             return False
+        return self._free_bytes() >= limits.STAGING_FREE_BYTES_MIN + self._unwritten + size
+
+    def _free_bytes(self) -> float:
         try:
             found = os.statvfs(self._scratch)
         except OSError:
-            return True  # writing will say what is wrong
-        free = found.f_bavail * found.f_frsize
-        return free >= limits.STAGING_FREE_BYTES_MIN + self._unwritten + size
+            return math.inf  # writing will say what is wrong
+        return found.f_bavail * found.f_frsize
+
+    def _wait_for_room(self, size: int) -> None:
+        """Begin nothing that the disk cannot hold: it would be full for everybody, in vain."""
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.warning = f"disk full: {storage_error(full, self._scratch, size).message}"
+        self._hold_back()
+
+    def _hold_back(self) -> None:
+        if not self._held_back:
+            self._held_back = True
+            self._loop.call_later(_RETRY_SECONDS[2], self._resume)
 
     def _release(self, staged: Path) -> None:
         self._bytes -= self._granted.pop(staged)
@@ -193,6 +212,8 @@ class StagingAhead:
 
     def _begin(self, journey: _Journey) -> None:
         """Choose where the files of a task go, and have each fetched by whoever is free."""
+        if self._closed.is_set():
+            return
         ticket = journey.ticket
         slices, staged = ticket.slices, ticket.staged
         assert staged is not None
@@ -234,6 +255,11 @@ class StagingAhead:
             journey.unavailable = error
         except OSError as error:
             journey.no_room = error
+        if self._closed.is_set():
+            # Whoever has removed the job's folder meanwhile may have missed this file.
+            if ticket.staged is not None:
+                shutil.rmtree(ticket.staged, ignore_errors=True)
+            return
         with journey.lock:
             journey.left -= 1
             last = not journey.left
@@ -304,9 +330,7 @@ class StagingAhead:
         assert error is not None
         self._abandon(journey)
         self._waiting.appendleft(journey.ticket)
-        if not self._held_back:
-            self._held_back = True
-            self._loop.call_later(_RETRY_SECONDS[2], self._resume)
+        self._hold_back()
         self._no_room(error)
 
     def _resume(self) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -317,3 +318,40 @@ async def test_stopping_waits_for_nothing(tmp_path: Path) -> None:
     stage.ahead.stop()
     assert (stage.ahead.remaining, stage.ahead.take()) == (0, None)
     gate.set()
+
+
+async def test_what_has_no_room_is_not_even_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging_ahead, "_RETRY_SECONDS", (0.001,) * 3)
+    stage = Stage(tmp_path, 2)
+    free = 1
+
+    def statvfs(path: object) -> SimpleNamespace:
+        return SimpleNamespace(f_bavail=free, f_frsize=1)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    monkeypatch.setattr(limits, "STAGING_FREE_BYTES_MIN", 0)
+    stage.ahead.offer(stage.tickets)
+    assert stage.ahead.warning.startswith("disk full: there is no room left to write")
+    assert (stage.store.asked, stage.ahead.remaining) == ([], 2)
+    free = 1 << 30
+    await stage.take_all(2)
+    assert stage.ahead.warning == ""
+    stage.ahead.stop()
+
+
+async def test_what_arrives_after_the_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, 2)
+    gate = threading.Event()
+
+    def hold(what: str, path: str) -> None:
+        gate.wait(10)
+
+    stage.store.before = hold
+    stage.ahead.offer(stage.tickets)
+    await stage.until(lambda: len(stage.store.asked) == 2 * PER_TASK)
+    stage.ahead.stop()
+    gate.set()
+    await asyncio.to_thread(stage.ahead._threads.shutdown)
+    assert list(stage.scratch.iterdir()) == []
