@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from batchpoint.control.asset_versions import AssetVersions
 from batchpoint.control.datastores import Datastores
 from batchpoint.domain.asset import Data
+from batchpoint.domain.datastore_urls import without_query
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
 from batchpoint.domain.job import TERMINAL_STATES, JobInput, JobState
 from batchpoint.domain.references import (
@@ -28,6 +30,8 @@ from batchpoint.storage.tree_store import TreeStore
 # The output of a job here; `artifacts` is where Azure's training jobs leave a model.
 OUTPUTS = ("score", "artifacts")
 _ENCODED = ("file://", "http://", "https://")
+# What signs URLs: Azure (SAS), S3 in both versions, GCS.
+_SIGNATURE = re.compile(r"(?i)(?:^|&)(?:sig|signature|x-amz-signature|x-goog-signature)=")
 SCHEMES = ("file", "s3", "gs", "abfs", "abfss", "wasb", "wasbs", "http", "https")
 
 
@@ -162,6 +166,14 @@ def _check_scheme(uri: str, where: str) -> None:
         raise Invalid(
             f"the {scheme} URL holds a user name or password, which would be kept and shown with "
             "the job: register a datastore with these credentials, and leave them out",
+            code="uri_invalid",
+            where=where,
+        )
+    if scheme in ("http", "https") and _SIGNATURE.search(uri.partition("?")[2]):
+        raise Invalid(
+            f"{without_query(uri)} comes with a signature, which would be kept with the job: "
+            "register a datastore with it (credentials sas_token, or the access key behind it) and "
+            "name azureml://datastores/NAME/paths/PATH",
             code="uri_invalid",
             where=where,
         )

@@ -128,6 +128,25 @@ def test_passwords_are_kept_out_of_jobs(plane: ControlPlane) -> None:
     assert "shh" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sv=2022-11-02&sp=r&sig=hush%3D",
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=hush",
+        "AWSAccessKeyId=me&Signature=hush",
+        "x-goog-signature=hush",
+    ],
+)
+def test_signatures_are_kept_out_of_jobs(plane: ControlPlane, query: str) -> None:
+    uri = f"https://a.blob.core.windows.net/c/rows.csv?{query}"
+    with pytest.raises(Invalid, match="register a datastore") as caught:
+        resolved(plane, uri)
+    assert caught.value.code == "uri_invalid"
+    assert "hush" not in str(caught.value)
+    harmless = "https://host/rows.csv?design=1&signal=2"
+    assert resolved(plane, harmless).uri == harmless
+
+
 def test_tables_of_azure_are_kept_but_not_scored(plane: ControlPlane, tmp_path: Path) -> None:
     folder = data_folder(tmp_path / "table")
     plane.assets.data.register(Data(name="table", path=str(folder), type="mltable"))
