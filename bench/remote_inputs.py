@@ -70,7 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args(arguments)
     work = places.emptied(places.WORK / "remote")
-    missed = not _listing(asked.keys, asked.rounds)
+    # A store nearby takes some 20 ms for a page; one that answers at once shows what ours costs.
+    listed = [_listing(asked.keys, asked.rounds, milliseconds) for milliseconds in (20, 0)]
+    missed = not all(listed)
     for server in (MotoS3, Azurite):
         (work / server.__name__).mkdir()
         running = server(work / server.__name__)
@@ -101,15 +103,15 @@ def _told(what: str, ours: float, limit: float, most: float) -> bool:
     return ratio <= most
 
 
-def _listing(keys: int, rounds: int) -> bool:
-    command = [sys.executable, "-m", "bench.listing_stub", str(keys)]
+def _listing(keys: int, rounds: int, page_milliseconds: int) -> bool:
+    command = [sys.executable, "-m", "bench.s3_stub", str(keys), "64", str(page_milliseconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stub:
         try:
             assert stub.stdout is not None
             url = f"http://127.0.0.1:{stub.stdout.readline().strip()}"
             datastore = Datastore(name="bench", type="s3", bucket="bench", endpoint=url)
             access = StorageAccess(datastores=(DatastoreAccess(datastore=datastore),))
-            source = JobInput(type="uri_folder", uri="azureml://datastores/bench/paths/in")
+            source = JobInput(type="uri_folder", uri="azureml://datastores/bench/paths/data")
 
             def ours() -> None:
                 listing = Listing(source, lambda: ObjectLocations(access))
@@ -120,10 +122,11 @@ def _listing(keys: int, rounds: int) -> bool:
 
             def bare() -> None:
                 client: Any = open_client(datastore, None, ambient=False).client
-                assert sum(len(page) for page in client.list("in", chunk_size=1_000)) == keys
+                assert sum(len(page) for page in client.list("data", chunk_size=1_000)) == keys
 
             taken, limit = _median(rounds, ours, bare)
-            return _told(f"listing {keys:,} keys", taken, limit, LISTING_MAX)
+            what = f"listing {keys:,} keys, a page in {page_milliseconds} ms"
+            return _told(what, taken, limit, LISTING_MAX)
         finally:
             stub.terminate()
 
@@ -222,7 +225,9 @@ def _job(
             )
     finally:
         link.down()
-    # Here all cores compute, and client and server need them, too: no transfer can be hidden.
-    limit = on_disk + transfer
     print(f"{name}: local job {on_disk:.2f} s, bare transfer {transfer:.2f} s")
-    return _told(f"{name}: the same job over the store", remote, limit, JOB_MAX)
+    # The best there can be hides all of the transfer behind the job or the job behind it; where
+    # all cores compute, and client and server need them, too, nothing can be hidden.
+    hidden = max(on_disk, transfer)
+    _told(f"{name}: the same job over the store, all hidden", remote, hidden, JOB_MAX)
+    return _told(f"{name}: the same, nothing hidden", remote, on_disk + transfer, JOB_MAX)

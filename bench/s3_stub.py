@@ -1,6 +1,7 @@
 """An S3 server that does nearly nothing: what is measured through it is the client.
 
-python s3_stub.py KEYS BYTES   KEYS objects of BYTES bytes in any bucket; prints its port.
+python s3_stub.py KEYS BYTES [MILLISECONDS]   KEYS objects of BYTES bytes in any bucket, a page of
+the listing in MILLISECONDS (0: at once); prints its port.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class Stub(asyncio.Protocol):
     pages: tuple[bytes, ...] = ()
     answer = b""
     head = b""
+    page_seconds = 0.0
 
     def __init__(self) -> None:
         self._rest = b""
@@ -33,7 +35,9 @@ class Stub(asyncio.Protocol):
             request, self._rest = self._rest.split(b"\r\n\r\n", 1)
             method, target = request.split(b" ", 2)[:2]
             if b"list-type=2" in target:
-                self._transport.write(self._page(target.decode()))
+                loop = asyncio.get_running_loop()
+                page = self._page(target.decode())
+                loop.call_later(self.page_seconds, self._transport.write, page)
             else:
                 self._transport.write(self.head if method == b"HEAD" else self.answer)
 
@@ -71,8 +75,9 @@ def _answer(body: bytes, kind: str) -> bytes:
     return head.encode() + body
 
 
-async def main(keys: int, size: int) -> None:
+async def main(keys: int, size: int, page_milliseconds: int = 0) -> None:
     """Serve for ever."""
+    Stub.page_seconds = page_milliseconds / 1_000
     firsts = range(0, keys, PAGE)
     Stub.pages = tuple(_page(first, min(first + PAGE, keys), keys, size) for first in firsts)
     Stub.answer = _answer(b"x" * size, "text/csv")
@@ -83,4 +88,4 @@ async def main(keys: int, size: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(main(*map(int, sys.argv[1:])))
