@@ -148,7 +148,10 @@ class Supervisor:
             # Somebody may have cleaned up the folder for temporary files.
             self._options.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
-            server = await asyncio.start_unix_server(self._serve, str(path))
+            try:
+                server = await asyncio.start_unix_server(self._serve, str(path))
+            except FileNotFoundError:
+                continue  # the cleaning goes on: the folder went again since it was made
             record_address(self._options.home, path)
             _log.info("supervisor ready", home=str(self._options.home), pid=os.getpid())
             try:
