@@ -1,35 +1,44 @@
-"""A store in memory: exact, or one that ignores conditional writes; it fails when it is told."""
+"""A store in memory with a valve: tests hold requests back, make them fail, and have it lie."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from batchpoint.domain.errors import Invalid
-from batchpoint.storage.store import Found
+from batchpoint.domain.errors import Invalid, Unavailable
+from batchpoint.storage.store import Found, Location
 
 PAGE = 3
+CHUNK_BYTES_MIN = 7  # so that chunks end anywhere
+CHUNKS_MAX = 64
+
+
+def etag_of(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:16]
 
 
 class MemoryStore:
-    """A `Store`; `before` and `after` are called with (operation, key) and may raise."""
+    """A `Store`; `before` and `after` are called with (operation, key) and may raise.
 
-    def __init__(self, *, lies: bool = False) -> None:
-        self.objects: dict[str, bytes] = {}
+    `lies`: it ignores conditional writes. `asked` keeps all requests, `pages` counts the pages of
+    lists.
+    """
+
+    url = "memory://box"
+
+    def __init__(
+        self, objects: dict[str, bytes] | None = None, *, page: int = PAGE, lies: bool = False
+    ) -> None:
+        self.objects = {} if objects is None else objects
         self.lies = lies
         self.asked: list[tuple[str, str]] = []
+        self.pages = 0
         self.before: Callable[[str, str], None] = lambda operation, key: None
         self.after: Callable[[str, str], None] = lambda operation, key: None
-        self._etags: dict[str, str] = {}
-        self._serials = itertools.count()
+        self._page = page
         self._lock = threading.RLock()
-
-    @property
-    def url(self) -> str:
-        return "memory://store"
 
     def find(self, path: str) -> Found | None:
         self._ask("find", path)
@@ -40,37 +49,42 @@ class MemoryStore:
         self._ask("list", prefix)
         with self._lock:
             found = [self._found(key) for key in sorted(self.objects) if key.startswith(prefix)]
-        for start in range(0, len(found), PAGE):
-            yield found[start : start + PAGE]
+        for start in range(0, len(found), self._page):
+            if start:
+                self._ask("list", found[start].path)
+            self.pages += 1
+            yield found[start : start + self._page]
 
     def stream(
         self, path: str, *, start: int = 0, stop: int | None = None, etag: str = ""
     ) -> Iterator[bytes]:
         self._ask("stream", path)
-        with self._lock:
-            if path not in self.objects:
-                raise Invalid(f"there is no {path}", code="input_unreadable")
-            if etag and self._etags[path] != etag:
-                raise Invalid(f"{path} has changed", code="input_changed")
-            body = self.objects[path][start:stop]
-        for at in range(0, len(body), 65_536):
-            yield body[at : at + 65_536]
+        body = self._body(path, etag)[start:stop]
+        step = max(CHUNK_BYTES_MIN, len(body) // CHUNKS_MAX)
+        for at in range(0, len(body), step):
+            yield body[at : at + step]
 
     def fetch(self, found: Found, target: Path) -> None:
-        target.write_bytes(b"".join(self.stream(found.path, etag=found.etag)))
+        self._ask("fetch", found.path)
+        body = self._body(found.path, found.etag)
+        if len(body) != found.size:
+            raise Invalid(f"{found.path} has changed", code="input_changed")
+        with target.open("xb") as file:
+            file.write(body)
 
     def put(self, path: str, body: bytes, *, create: bool = False) -> bool:
         self._ask("put", path)
         with self._lock:
             if create and not self.lies and self.objects.get(path, body) != body:
                 return False
-            self._store(path, body)
+            self.objects[path] = body
         self.after("put", path)
         return True
 
     def put_file(self, source: Path, path: str) -> None:
         self._ask("put_file", path)
-        self._store(path, source.read_bytes())
+        with self._lock:
+            self.objects[path] = source.read_bytes()
         self.after("put_file", path)
 
     def delete(self, path: str) -> None:
@@ -80,14 +94,33 @@ class MemoryStore:
         self.after("delete", path)
 
     def _ask(self, operation: str, path: str) -> None:
-        self.asked.append((operation, path))
-        self.before(operation, path)
-
-    def _store(self, path: str, body: bytes) -> None:
         with self._lock:
-            self.objects[path] = body
-            digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
-            self._etags[path] = f"{digest}-{next(self._serials)}"
+            self.asked.append((operation, path))
+        self.before(operation, path)  # it may block, so that others must be able to ask meanwhile
+
+    def _body(self, path: str, etag: str) -> bytes:
+        with self._lock:
+            if path not in self.objects:
+                raise Invalid(f"{path} is not there", code="input_unreadable")
+            body = self.objects[path]
+        if etag and etag != etag_of(body):
+            raise Invalid(f"{path} has changed", code="input_changed")
+        return body
 
     def _found(self, path: str) -> Found:
-        return Found(path, len(self.objects[path]), self._etags[path])
+        return Found(path, len(self.objects[path]), etag_of(self.objects[path]))
+
+
+class MemoryLocations:
+    """Finds every `memory://box/KEY` in one store."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+
+    def at(self, uri: str) -> Location:
+        assert uri.startswith(self.store.url), uri
+        return Location(self.store, uri.removeprefix(self.store.url).strip("/"))
+
+
+def does_not_answer(key: str) -> Unavailable:
+    return Unavailable(f"{key} cannot be read now", code="storage_unavailable")

@@ -17,7 +17,7 @@ from batchpoint.node.parquet_footers import ParquetFooters
 from batchpoint.node.remote_files import RemoteFiles
 from batchpoint.node.slicing import cut_csv_stream
 from batchpoint.node.ticket import Part
-from tests.unit.memory_store import MemoryLocations, MemoryStore, etag_of
+from tests.contracts.memory_store import MemoryLocations, MemoryStore, etag_of
 
 CSV = b"a,b\n1,2\n3,4\n5,6\n"
 

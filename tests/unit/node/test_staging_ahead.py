@@ -23,7 +23,7 @@ from batchpoint.node.parquet_footers import ParquetFooters
 from batchpoint.node.remote_files import RemoteFiles
 from batchpoint.node.staging_ahead import StagingAhead
 from batchpoint.node.ticket import Ticket
-from tests.unit.memory_store import MemoryLocations, MemoryStore, does_not_answer, etag_of
+from tests.contracts.memory_store import MemoryLocations, MemoryStore, does_not_answer, etag_of
 
 PER_TASK = 3
 

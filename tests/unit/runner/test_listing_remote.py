@@ -14,7 +14,7 @@ from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.job import JobInput
 from batchpoint.domain.minibatch import Slice
 from batchpoint.runner.listing import Listing
-from tests.unit.memory_store import MemoryLocations, MemoryStore, does_not_answer, etag_of
+from tests.contracts.memory_store import MemoryLocations, MemoryStore, does_not_answer, etag_of
 
 
 def listing(store: MemoryStore, **source: object) -> Listing:
