@@ -121,21 +121,6 @@ class DataReferences:
             told["type"] = assets[0].type
         return source.model_copy(update=told)
 
-    def resolved_output(self, uri: str, *, where: str = "output.uri") -> str:
-        """Return the canonical URI of a place for results: a datastore path in any spelling, a URI.
-
-        Raises: NotFound (`datastore_not_found`); Invalid (`reference_invalid`, `uri_invalid`).
-        """
-        place = data_reference(uri)
-        if not isinstance(place, DatastorePath | Location):
-            raise Invalid(
-                f"{uri!r} is no place for results: expected a path, a URI of a store or "
-                "azureml://datastores/NAME/paths/PATH",
-                code="reference_invalid",
-                where=where,
-            )
-        return self._places.uri(place, where=where)
-
     def _resolved(self, text: str, where: str) -> tuple[str, Data | None]:
         reference = data_reference(text)
         if not isinstance(reference, AssetReference):

@@ -222,22 +222,6 @@ def test_a_model_may_be_what_a_job_left(plane: ControlPlane, job: Job) -> None:
         assert model.properties["source_uri"] == path
 
 
-# --- places for results --------------------------------------------------------------------------
-
-
-def test_where_results_go(plane: ControlPlane) -> None:
-    told = plane.assets.references.resolved_output
-    assert told("/a/folder") == "/a/folder"
-    assert told("s3://b/k") == "s3://b/k"
-    long = f"{WORKSPACE}/datastores/workspaceblobstore/paths//out/x.csv"
-    assert told(long) == "azureml://datastores/workspaceblobstore/paths/out/x.csv"
-    for text in ("azureml:rows:1", "azureml://jobs/j/outputs/score", "hdfs://x/y"):
-        with pytest.raises(Invalid):
-            told(text)
-    with pytest.raises(NotFound):
-        told("azureml://datastores/ghost/paths/x")
-
-
 def test_going_below_a_place() -> None:
     assert below("file:///a%20b", "c d") == "file:///a%20b/c%20d"
     assert below("azureml://datastores/d/paths/a/", "c d") == "azureml://datastores/d/paths/a/c d"

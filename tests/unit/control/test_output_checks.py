@@ -58,6 +58,10 @@ def lake(path: str) -> str:
             "azureml://subscriptions/s/resourcegroups/r/workspaces/w/datastores/lake/paths/x",
             "azureml://datastores/lake/paths/x",
         ),
+        (
+            "/subscriptions/s/resourceGroups/r/providers/p/workspaces/w/datastores/lake/paths//o/x",
+            "azureml://datastores/lake/paths/o/x",
+        ),
         ("S3://bucket/Key/", "s3://bucket/Key"),
         ("https://a.blob.core.windows.net/c/p/", "https://a.blob.core.windows.net/c/p"),
         ("abfss://fs@a.dfs.core.windows.net/p", "abfss://fs@a.dfs.core.windows.net/p"),
@@ -74,8 +78,10 @@ def test_every_spelling_has_one_canonical_form(
     "given",
     [
         "ftp://host/x",
+        "hdfs://x/y",
         "relative/path",
         "azureml:data:1",
+        "azureml:data@latest",
         "azureml://jobs/heart-1/outputs/score",
         "models:/m/1",
         "s3://bucket/a//b",
