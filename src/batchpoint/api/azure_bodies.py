@@ -6,10 +6,8 @@ What cannot be honoured is refused by name. Nothing is looked up here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, cast
-from urllib.parse import urlsplit
+from typing import NamedTuple, cast
 
 from pydantic import JsonValue, ValidationError
 
@@ -17,9 +15,7 @@ from batchpoint.domain.endpoint import seconds
 from batchpoint.domain.errors import BatchpointError, Invalid
 from batchpoint.domain.findings import invalid_fields
 from batchpoint.domain.job import Invocation
-
-Kind = Literal["uri_file", "uri_folder"]
-JsonObject = dict[str, JsonValue]
+from batchpoint.domain.references import InputKind, kind_by_name
 
 _ROOT = "properties"
 # Where our own invocation keeps what a property says as it is.
@@ -53,8 +49,7 @@ _INPUT_TYPES_REFUSED = {
     "mlflowmodel": _MODEL,
     "tritonmodel": _MODEL,
 }
-_DATA_TYPES: dict[str, Kind] = {"urifile": "uri_file", "urifolder": "uri_folder"}
-_FILE_NAME = re.compile(r"[^/]*[^/.][^/]*\.[A-Za-z0-9]{1,8}")
+_DATA_TYPES: dict[str, InputKind] = {"urifile": "uri_file", "urifolder": "uri_folder"}
 
 
 def is_azure_body(body: object) -> bool:
@@ -62,12 +57,6 @@ def is_azure_body(body: object) -> bool:
     if not isinstance(body, dict):
         return False
     return any(name.lower() == _ROOT for name in cast("dict[str, object]", body))
-
-
-def kind_by_name(uri: str) -> Kind:
-    """Guess from a URI alone whether it is a file: the last part of its path has a suffix."""
-    last = urlsplit(uri).path.rpartition("/")[2] if "://" in uri else uri.rpartition("/")[2]
-    return "uri_file" if _FILE_NAME.fullmatch(last) else "uri_folder"
 
 
 class AzureRequest(NamedTuple):
@@ -88,7 +77,7 @@ class AzureRequest(NamedTuple):
 
 
 def read_invocation(
-    body: Mapping[str, JsonValue], kind_of: Callable[[str], Kind] = kind_by_name
+    body: Mapping[str, JsonValue], kind_of: Callable[[str], InputKind] = kind_by_name
 ) -> AzureRequest:
     """Read a body of Azure's shape as an invocation.
 
@@ -214,7 +203,9 @@ class _Reading:
         return ".".join([_ROOT, *steps])
 
 
-def _read_inputs(given: _Properties, reading: _Reading, kind_of: Callable[[str], Kind]) -> None:
+def _read_inputs(
+    given: _Properties, reading: _Reading, kind_of: Callable[[str], InputKind]
+) -> None:
     data: list[str] = []
     for _name, entry in given.named("inputData"):
         where = entry.path("jobInputType")

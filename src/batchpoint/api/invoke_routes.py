@@ -8,12 +8,13 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Discriminator, Tag
 
-from batchpoint.api.azure_bodies import Kind, is_azure_body, kind_by_name, read_invocation
+from batchpoint.api.azure_bodies import is_azure_body, read_invocation
 from batchpoint.api.azure_jobs import AzureInvocation, AzureJob, AzureJobs, azure_job
 from batchpoint.api.json_bodies import JsonRoute
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
 from batchpoint.domain.errors import BatchpointError, NotFound
 from batchpoint.domain.job import Invocation, Job
+from batchpoint.domain.references import InputKind, kind_by_name
 
 _Key = Annotated[
     str | None, Header(description="The same key and body again give the job they gave before.")
@@ -51,7 +52,7 @@ def invoke_routes(services: Services) -> APIRouter:
     """Make the routes under /endpoints/{endpoint}/jobs."""
     router = APIRouter(prefix="/endpoints/{endpoint}/jobs", tags=["jobs"], route_class=JsonRoute)
 
-    def kind_of(uri: str) -> Kind:
+    def kind_of(uri: str) -> InputKind:
         return services.invocations.kind_of(uri, kind_by_name(uri))
 
     @router.post(

@@ -19,9 +19,10 @@ from batchpoint.cli.yaml_nodes import (
     shown,
 )
 from batchpoint.cli.yaml_overrides import set_path, tree_of
-from batchpoint.client.pointers import InputKind, data_uri, job_input
+from batchpoint.client.pointers import data_uri, job_input
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.model_shape import snake
+from batchpoint.domain.references import InputKind
 
 _MODEL = "the model belongs to the deployment, and an input points at data"
 _DATA_TYPES_REFUSED = {

@@ -16,7 +16,7 @@ from batchpoint.client.connection import Connection, segment, server_url
 from batchpoint.client.embedded_transport import AsgiApp
 from batchpoint.client.jobs import JobHandle, Jobs
 from batchpoint.client.local_files import LocalFiles
-from batchpoint.client.pointers import InputKind, common_type, data_uri, is_asset, job_input
+from batchpoint.client.pointers import common_type, data_uri, is_asset, job_input
 from batchpoint.client.resources import Computes, Datastores, Deployments, Endpoints
 from batchpoint.clock import SystemClock
 from batchpoint.domain.asset import Environment, Model
@@ -29,8 +29,15 @@ from batchpoint.domain.endpoint import (
 )
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
 from batchpoint.domain.findings import invalid_fields
-from batchpoint.domain.job import Invocation, Job, JobInput, JobOutput, Overrides
-from batchpoint.domain.references import AssetReference, data_reference, is_reference, is_uri
+from batchpoint.domain.job import Invocation, Job, Overrides
+from batchpoint.domain.job_data import JobInput, JobOutput
+from batchpoint.domain.references import (
+    AssetReference,
+    InputKind,
+    data_reference,
+    is_reference,
+    is_uri,
+)
 
 _KEY_DIGITS = 32
 

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.job import JobInput
+from batchpoint.domain.job_data import JobInput
 from batchpoint.domain.references import (
+    InputKind,
     Location,
     MlflowModel,
     MlflowRun,
     data_reference,
     is_reference,
     is_uri,
+    kind_by_name,
 )
 
-InputKind = Literal["uri_file", "uri_folder"]
-
-_WITH_SUFFIX = re.compile(r"[^/]*[^/.][^/]*\.[A-Za-z0-9]{1,8}")
 _FILE = "file://"
 
 
@@ -79,11 +76,7 @@ def data_type(uri: str) -> InputKind:
     local = Path(uri.removeprefix(_FILE))
     if is_local(uri) or uri.startswith(_FILE):
         return "uri_file" if found_at(local) == "file" else "uri_folder"
-    try:
-        path = urlsplit(uri).path if uri.startswith(("http:", "https:")) else uri
-    except ValueError:
-        path = uri
-    return "uri_file" if _WITH_SUFFIX.fullmatch(path.rpartition("/")[2]) else "uri_folder"
+    return kind_by_name(uri)
 
 
 def job_input(

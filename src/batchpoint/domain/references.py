@@ -10,6 +10,7 @@ from batchpoint.domain.errors import Invalid
 
 AssetKind = Literal["model", "data", "environment", "code", "component"]
 NamedKind = Literal["compute", "datastore", "job"]
+InputKind = Literal["uri_file", "uri_folder"]
 
 LATEST = "latest"
 
@@ -195,6 +196,9 @@ _MLFLOW_MODEL = re.compile(r"models:/(?P<name>[^/@:]+)(?:/(?P<version>[^/@]+)|@(
 _MLFLOW_ID = re.compile(r"models:/(?P<name>m-[0-9a-f]{32})")
 _MLFLOW_RUN = re.compile(r"runs:/+(?P<run>[^/]+)(?:/(?P<path>.*))?", re.DOTALL)
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")
+_AUTHORITY = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://[^/]*")
+_QUERY = re.compile(r"[?#]")
+_FILE_NAME = re.compile(r"[^/]*[^/.][^/]*\.[A-Za-z0-9]{1,8}")
 
 _DATA_FORMS = (
     "a path, a URI (file, s3, gs, abfss, wasbs, https), azureml:NAME:VERSION, azureml:NAME@latest, "
@@ -299,6 +303,18 @@ def upload_reference(text: str) -> UploadReference:
 def is_uri(text: str) -> bool:
     """Tell a URI (`s3://…`, `runs:/…`) from a local path."""
     return _SCHEME.match(text) is not None
+
+
+def kind_by_name(uri: str) -> InputKind:
+    """Guess from a path or URI alone whether it is a file: the last name in it has a suffix.
+
+    Hosts and buckets are no names. A `?` begins the query of a URL only: elsewhere keys are raw.
+    """
+    if uri.lower().startswith(("http:", "https:")):
+        uri = _QUERY.split(uri, maxsplit=1)[0]
+    host = _AUTHORITY.match(uri)
+    last = uri[host.end() if host else 0 :].rpartition("/")[2]
+    return "uri_file" if _FILE_NAME.fullmatch(last) else "uri_folder"
 
 
 def _asset(

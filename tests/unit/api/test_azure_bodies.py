@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batchpoint.api.azure_bodies import is_azure_body, kind_by_name, read_invocation
+from batchpoint.api.azure_bodies import is_azure_body, read_invocation
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import Invocation
 
@@ -342,19 +342,3 @@ def test_what_stands_beside_properties_is_refused() -> None:
     for empty in empties:
         with pytest.raises(Invalid):
             read_invocation(empty)
-
-
-@pytest.mark.parametrize(
-    ("uri", "kind"),
-    [
-        ("/data/x.csv", "uri_file"),
-        ("/data/x", "uri_folder"),
-        ("/data/v1.2/", "uri_folder"),
-        ("https://e.com/a/b.parquet", "uri_file"),
-        ("https://e.com", "uri_folder"),
-        ("https://e.com/.hidden", "uri_folder"),
-        ("azureml://datastores/d/paths/a/b.jpg", "uri_file"),
-    ],
-)
-def test_a_name_tells_files_from_folders(uri: str, kind: str) -> None:
-    assert kind_by_name(uri) == kind

@@ -22,6 +22,7 @@ from batchpoint.domain.references import (
     asset_reference,
     data_reference,
     is_reference,
+    kind_by_name,
     model_source,
     named_reference,
 )
@@ -280,3 +281,30 @@ def test_anything_else_is_a_location_or_refused(text: str) -> None:
         assert is_reference(text) or isinstance(found, Location | MlflowModel | MlflowRun)
     else:
         assert refusal(text) == "reference_invalid"
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind"),
+    [
+        ("/data/x.csv", "uri_file"),
+        ("/data/x", "uri_folder"),
+        ("/data/v1.2/", "uri_folder"),
+        ("/data/.hidden", "uri_folder"),
+        ("https://e.com/a/b.parquet", "uri_file"),
+        ("https://e.com/a/b.parquet?sig=x/y", "uri_file"),
+        ("https://e.com/a?name=b.parquet", "uri_folder"),
+        ("https://e.com/a#b.parquet", "uri_folder"),
+        ("https://e.com", "uri_folder"),
+        ("https://e.com?x=/a.csv", "uri_folder"),
+        ("https://[e.com/a.csv", "uri_file"),
+        ("https://e.com/.hidden", "uri_folder"),
+        ("azureml://datastores/d/paths/a/b.jpg", "uri_file"),
+        ("azureml://datastores/d/paths/is it?.jpg", "uri_file"),
+        ("azureml://datastores/d/paths/a#1.jpg", "uri_file"),
+        ("s3://bucket/a.csv?", "uri_folder"),
+        ("s3://bucket.with.dots", "uri_folder"),
+        ("upload:00/a.csv", "uri_file"),
+    ],
+)
+def test_a_name_tells_files_from_folders(uri: str, kind: str) -> None:
+    assert kind_by_name(uri) == kind
