@@ -21,7 +21,6 @@ job = new_app("Watch, read and cancel jobs.")
 job.command("repro", cls=Command)(repro_job)
 
 _OUTPUT_NAME = "score"
-_FOLLOW_SECONDS = 5.0
 
 
 @job.command("show", cls=Command)

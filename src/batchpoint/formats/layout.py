@@ -8,7 +8,6 @@ from pathlib import Path
 
 from batchpoint.domain.minibatch import Task
 
-PREDICTIONS = "predictions.csv"
 RECEIPT = "_receipt.json"
 FAILED_ITEMS = "_failed_items.jsonl"
 # In an object store, while a job publishes there: keeps other jobs out.

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from batchpoint.core.path_pattern import compile_pattern
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid, Unavailable
-from batchpoint.domain.job import JobInput
+from batchpoint.domain.job_data import JobInput
 from batchpoint.domain.minibatch import Slice
 from batchpoint.runner.local_listing import LEFT_OUT, local_entries
 from batchpoint.storage.input_names import place_of, prefixes_of
@@ -236,18 +236,3 @@ class Listing:
 def _look(locations: Locations, uri: str) -> Found | None:
     location = locations.at(uri)
     return location.store.find(location.path)
-
-
-def list_items(
-    source: JobInput,
-    left_out: Callable[[str], None] = lambda _: None,
-    locations: Callable[[], Locations] | None = None,
-) -> Iterator[Slice]:
-    """Yield every item of an input; see `Listing`, which can go on after trouble."""
-    listing = Listing(source, locations or _nowhere, left_out)
-    while taken := listing.take(1):
-        yield from taken
-
-
-def _nowhere() -> Locations:
-    raise Invalid("only data on this machine can be listed here", code="uri_invalid")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.job import JobInput
-from batchpoint.runner.listing import list_items
+from batchpoint.domain.job_data import JobInput
+from batchpoint.domain.minibatch import Slice
+from batchpoint.runner.listing import Listing, Locations
+
+
+def nowhere() -> Locations:
+    raise AssertionError("a store is asked for data on this machine")
+
+
+def list_items(
+    source: JobInput, left_out: Callable[[str], None] = lambda _: None
+) -> Iterator[Slice]:
+    listing = Listing(source, nowhere, left_out)
+    while taken := listing.take(1):
+        yield from taken
 
 
 def names_at(uri: str) -> list[str]:
