@@ -47,12 +47,6 @@ class ResourceStore(Database):
         """Return the version of an asset that was made last and is not archived, or None."""
         return self._first(kind, "", resources.c.name == name, resources.c.archived == false())
 
-    def resource_of_content(self, kind: Kind, name: str, content_hash: str) -> Record | None:
-        """Return the newest version of a name that has this very content, or None."""
-        return self._first(
-            kind, "", resources.c.name == name, resources.c.content_hash == content_hash
-        )
-
     def put_resource(
         self,
         kind: Kind,

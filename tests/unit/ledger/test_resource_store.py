@@ -45,15 +45,6 @@ def test_versions_are_numbered_after_the_highest(ledger: Ledger) -> None:
     assert [record.version for record in after] == ["7", "1"]
 
 
-def test_content_is_found_again(ledger: Ledger) -> None:
-    add(ledger, "m", None, "aa")
-    add(ledger, "m", None, "bb")
-    found = ledger.resource_of_content("model", "m", "aa")
-    assert found is not None
-    assert found.version == "1"
-    assert ledger.resource_of_content("model", "n", "aa") is None
-
-
 def test_lists_show_the_newest_version_of_each_name_in_pages(ledger: Ledger) -> None:
     for name in ("c", "a", "b"):
         add(ledger, name, None)
