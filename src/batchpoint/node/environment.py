@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from batchpoint.domain.asset import Environment
@@ -97,7 +97,6 @@ class EnvironmentBuilder:
         """
         digest = resolved.hash
         if self._store.is_ready(digest):
-            self._store.mark_used(digest)
             return
         record = self._store.read_record(digest)
         if record is None:
@@ -117,13 +116,6 @@ class EnvironmentBuilder:
                 code="interpreter_not_found",
             )
         self._build(digest, interpreter, f"environment {resolved.name!r}")
-
-    def collect_garbage(self, references: Collection[str], unused_kept: int = 5) -> list[str]:
-        """Remove environments no deployment or job refers to (by hash), except some recent ones.
-
-        Returns the hashes removed; `ensure` builds them again when needed after all.
-        """
-        return self._store.collect(references, unused_kept)
 
     def _resolved(self, name: str, version: str | None, found: Substituted) -> ResolvedEnvironment:
         wish = found.wish
@@ -256,7 +248,6 @@ class EnvironmentBuilder:
     def _build(self, digest: str, interpreter: Interpreter, origin: str) -> None:
         """Build from the stored lock, unless it is there; one builder at a time."""
         if self._store.is_ready(digest):
-            self._store.mark_used(digest)
             self._log(f"environment {digest[:12]} is there already")
             return
 

@@ -3,7 +3,7 @@
     environments/HASH/            the environment; its READY file is written last
     environments/HASH.lock.txt    the requirements with hashes it was built from
     environments/HASH.json        the interpreter, and what was asked for
-    environments/HASH.guard       locked by whoever builds or removes it
+    environments/HASH.guard       locked by whoever builds it
     environments/tmp-HASH/        half built; belongs to the holder of the guard
     environments/logs/            the full output of uv, where something went wrong
 
@@ -18,7 +18,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -64,11 +64,6 @@ class EnvironmentStore:
         ready = (self.folder / digest / _READY).is_file()
         return ready and os.access(self.python(digest), os.X_OK)
 
-    def mark_used(self, digest: str) -> None:
-        """Put it last in the order of removal."""
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(self.folder / digest / _READY)
-
     def save_record(self, digest: str, record: EnvironmentRecord) -> None:
         """Write lock and record, readable for their owner only: URLs may hold passwords."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +92,7 @@ class EnvironmentStore:
 
     @contextlib.contextmanager
     def guard(self, digest: str, waiting: Callable[[], None]) -> Generator[int]:
-        """Hold the right to build or remove; `waiting` is called when another process has it.
+        """Hold the right to build; `waiting` is called when another process has it.
 
         Yields the descriptor of the guard: a child that inherits it keeps the guard held until it
         is gone too, so that nobody clears a folder in which an orphaned child still writes.
@@ -131,41 +126,6 @@ class EnvironmentStore:
             shutil.rmtree(final)
         built.rename(final)
         _sync(self.folder)
-
-    def collect(self, references: Collection[str], unused_kept: int) -> list[str]:
-        """Remove environments nobody refers to, the longest unused first, but keep some.
-
-        `references` are the hashes in deployments and unfinished jobs. The `unused_kept` last used
-        of the others stay. One being built or removed elsewhere is left alone. Returns the hashes
-        of those removed; their locks stay, so that they can be built again.
-        """
-        if not self.folder.is_dir():
-            return []
-        unused = [
-            (ready.stat().st_mtime_ns, ready.parent.name)
-            for ready in self.folder.glob(f"[!.]*/{_READY}")
-            if ready.parent.name not in references and not ready.parent.name.startswith("tmp-")
-        ]
-        unused.sort(reverse=True)
-        removed = [digest for _, digest in unused[max(unused_kept, 0) :] if self._remove(digest)]
-        for left in self.folder.glob("tmp-*"):
-            self._remove(left.name.removeprefix("tmp-"), only_half_built=True)
-        return removed
-
-    def _remove(self, digest: str, *, only_half_built: bool = False) -> bool:
-        descriptor = os.open(self.folder / f"{digest}.guard", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            half_built = self.fresh_folder(digest)
-            if not only_half_built:
-                (self.folder / digest).rename(half_built)
-                shutil.rmtree(half_built)
-        except (BlockingIOError, FileNotFoundError):
-            return False
-        else:
-            return True
-        finally:
-            os.close(descriptor)
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,6 +1,5 @@
-"""Environments on disk: whole or absent, removed in order of use, rebuilt from what is kept."""
+"""Environments on disk: whole or absent, rebuilt from what is kept."""
 
-import os
 import threading
 from pathlib import Path
 
@@ -22,14 +21,13 @@ def silent() -> None:
     pass
 
 
-def build(store: EnvironmentStore, digest: str, used_at: int = 0) -> None:
+def build(store: EnvironmentStore, digest: str) -> None:
     store.save_record(digest, RECORD)
     with store.guard(digest, silent):
         folder = store.fresh_folder(digest)
         (folder / "bin").mkdir(parents=True)
         (folder / "bin" / "python").symlink_to("/bin/sh")
         store.publish(digest)
-    os.utime(store.folder / digest / "READY", (used_at, used_at))
 
 
 @pytest.fixture
@@ -56,37 +54,11 @@ def test_lock_and_record_come_back_and_are_private(store: EnvironmentStore) -> N
     assert modes == {0o600}
 
 
-def test_the_longest_unused_go_first_and_references_stay(store: EnvironmentStore) -> None:
-    for number, digest in enumerate(["aa", "bb", "cc", "dd"]):
-        build(store, digest, used_at=1_000 + number)
-    assert store.collect({"bb"}, unused_kept=1) == ["cc", "aa"]
-    assert [digest for digest in ("aa", "bb", "cc", "dd") if store.is_ready(digest)] == ["bb", "dd"]
-    assert store.read_record("aa") == RECORD
-    build(store, "aa")
-    store.mark_used("aa")
-    assert store.collect({"bb"}, unused_kept=1) == ["dd"]
-
-
-def test_collecting_where_nothing_is(store: EnvironmentStore) -> None:
-    assert store.collect(set(), 0) == []
-    store.mark_used("aa")
-
-
-def test_what_is_being_built_is_left_alone(store: EnvironmentStore) -> None:
-    build(store, "aa")
-    with store.guard("aa", silent), store.guard("bb", silent):
-        half = store.fresh_folder("bb")
-        half.mkdir()
-        assert store.collect(set(), 0) == []
-        assert half.exists()
-    assert store.is_ready("aa")
-
-
 def test_what_a_killed_builder_left_is_cleared(store: EnvironmentStore) -> None:
     with store.guard("aa", silent):
         half = store.fresh_folder("aa")
         (half / "bin").mkdir(parents=True)
-    assert store.collect(set(), 5) == []
+        assert store.fresh_folder("aa") == half
     assert not half.exists()
     assert not store.is_ready("aa")
 
