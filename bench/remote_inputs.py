@@ -27,7 +27,7 @@ from batchpoint import Client, wiring
 from batchpoint.core.messages import Assignment
 from batchpoint.domain import limits
 from batchpoint.domain.datastore import Datastore, DatastoreAccess, StorageAccess
-from batchpoint.domain.job import JobInput
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.minibatch import MiniBatch, Slice, Task
 from batchpoint.node.parquet_footers import ParquetFooters
 from batchpoint.node.remote_files import RemoteFiles

@@ -188,6 +188,6 @@ def _complete(home: Path, name: str) -> None:
     (logs / "user" / "node-0.txt").write_text("print\n")
     epoch = ledger.acquire_lease(name, "me", 0.0, 15)
     assert epoch is not None
-    uri = ledger.get_job(name).spec.output.uri
+    uri = ledger.get_job(name).scoring.output.uri
     ledger.finish(name, epoch, JobStatus(state=JobState.COMPLETED, output_uri=uri))
     ledger.close()

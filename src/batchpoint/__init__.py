@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from batchpoint.domain.compute import Compute as Compute
     from batchpoint.domain.datastore import Credentials as Credentials
     from batchpoint.domain.datastore import Datastore as Datastore
-    from batchpoint.domain.endpoint import BatchDeployment as BatchDeployment
     from batchpoint.domain.endpoint import BatchEndpoint as BatchEndpoint
     from batchpoint.domain.endpoint import CodeConfiguration as CodeConfiguration
     from batchpoint.domain.endpoint import DeploymentSettings as DeploymentSettings
+    from batchpoint.domain.endpoint import ModelDeployment as ModelDeployment
     from batchpoint.domain.errors import BatchpointError as BatchpointError
     from batchpoint.domain.job import Job as Job
     from batchpoint.domain.job import JobState as JobState
@@ -36,7 +36,7 @@ _HOMES = {
     "Compute": "domain.compute",
     "Credentials": "domain.datastore",
     "Datastore": "domain.datastore",
-    "BatchDeployment": "domain.endpoint",
+    "ModelDeployment": "domain.endpoint",
     "BatchEndpoint": "domain.endpoint",
     "CodeConfiguration": "domain.endpoint",
     "DeploymentSettings": "domain.endpoint",

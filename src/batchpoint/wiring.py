@@ -243,9 +243,9 @@ def reproduction(
     from batchpoint.ledger.ledger import Ledger
 
     item = item_of(place) if isinstance(place, str) else Item(*place)
-    environment_builder(settings).ensure(job.spec.environment)
+    environment_builder(settings).ensure(job.scoring.environment)
     datastores = datastores_of(settings, Ledger(ledger_path(settings.home)), embedded=True)
-    access = datastores.access_for(job.spec.input.sources)
+    access = datastores.access_for(job.scoring.input.sources)
     with tempfile.TemporaryDirectory(prefix="batchpoint-repro-") as scratch:
         yield prepared_for(
             job,
@@ -341,8 +341,8 @@ def _be_runner(
     job = ledger.get_job(arguments["job"])
     epoch: int = arguments["epoch"]
     folder = job_folder(settings.home, job.name)
-    places = (*job.spec.input.sources, job.spec.output.uri)
-    remote = [uri for uri in places if not is_local(uri)]
+    spec = job.scoring
+    remote = [uri for uri in spec.places if not is_local(uri)]
     access, locked_out = StorageAccess(), None
     if remote:
         try:
@@ -352,7 +352,7 @@ def _be_runner(
     place = LocalPlace(
         supervisor_socket=SupervisorLink(settings.home).socket_path,
         job_dir=folder.root,
-        max_instances=job.spec.max_instances,
+        max_instances=spec.max_instances,
         access=access,
     )
 
@@ -360,8 +360,8 @@ def _be_runner(
         if locked_out is not None:
             raise locked_out
         builder = environment_builder(settings)
-        builder.ensure(job.spec.environment)
-        return job.spec.environment.notes
+        builder.ensure(spec.environment)
+        return spec.environment.notes
 
     tracing = tracing_from(os.environ, "batchpoint-runner")
     spans = None if tracing is None else JobSpans(tracing.tracer, job, SystemClock())

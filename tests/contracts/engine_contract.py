@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchpoint.core.messages import Assignment, NodeLost, NodeReady, PlanGrew, Reported, TaskResult
-from batchpoint.domain.job import Job, JobInput, JobOutput
+from batchpoint.domain.job import Job
+from batchpoint.domain.job_pointers import JobInput, JobOutput
 from batchpoint.domain.minibatch import Slice, Task
 from batchpoint.engines.interface import Engine, EngineEvent
 from batchpoint.formats.layout import JobFolder
@@ -29,7 +30,7 @@ def contract_job(job: Job, name: str, root: Path) -> Job:
     items.mkdir()
     for name_of in (*(f"item-{number}" for number in range(ITEMS - 1)), "poison"):
         (items / name_of).write_text("x")
-    settings = job.spec.settings.model_copy(
+    settings = job.scoring.settings.model_copy(
         update={"mini_batch_size": 1, "instance_count": 2, "max_concurrency_per_instance": 1}
     )
     spec = job.spec.model_copy(
@@ -72,7 +73,7 @@ class Ground:
     async def plan(self) -> Planner:
         """Write the job's manifest."""
         self.folder.make()
-        planner = Planner(self.job.spec, self.folder, self.engine, lambda _: None)
+        planner = Planner(self.job.scoring, self.folder, self.engine, lambda _: None)
         grown = [event async for event in planner.grow() if isinstance(event, PlanGrew)]
         assert sum(len(event.slices) for event in grown) == ITEMS
         return planner

@@ -17,13 +17,12 @@ from typing import Literal
 import psutil
 
 from batchpoint.core.messages import Assignment, NodeReady, Reported, TaskResult, WorkerFailed
-from batchpoint.domain.job import (
-    JobInput,
-    JobOutput,
-    JobSpec,
+from batchpoint.domain.job_pointers import JobInput, JobOutput
+from batchpoint.domain.job_spec import (
     ResolvedCode,
     ResolvedEnvironment,
     ResolvedModel,
+    ScoreSpec,
     ScoringSettings,
 )
 from batchpoint.domain.minibatch import MiniBatch, Slice, Task
@@ -155,7 +154,7 @@ class Tiny:
                 )
         self.cuts = list(range(0, len(self.slices), self.per_batch))
         write_segment(self.folder.segment(0), self.slices, self.cuts, 0)
-        self.spec = JobSpec(
+        self.spec = ScoreSpec(
             endpoint_name="end-point",
             deployment_name="deploy",
             model=ResolvedModel(

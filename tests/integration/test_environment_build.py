@@ -19,7 +19,7 @@ import pytest
 
 from batchpoint.domain.asset import Environment
 from batchpoint.domain.errors import BatchpointError, Invalid
-from batchpoint.domain.job import ResolvedEnvironment
+from batchpoint.domain.job_spec import ResolvedEnvironment
 from batchpoint.node.environment import EnvironmentBuilder, EnvironmentSettings
 
 MINOR = ".".join(str(part) for part in sys.version_info[:2])

@@ -132,7 +132,7 @@ def _invoke(place: Place, outputs: Path | None, serial: int) -> tuple[JobHandle,
 
 
 def _data(place: Place) -> Path:
-    [source] = place.client.jobs.get(next(place.client.jobs.list()).name).spec.input.sources
+    [source] = place.client.jobs.get(next(place.client.jobs.list()).name).scoring.input.sources
     return path_of(source)
 
 

@@ -365,7 +365,7 @@ def test_a_big_parquet_file_is_read_by_row_groups(
 def test_a_pattern_chooses(place: Place, store: RemoteStore) -> None:
     uri = store.filled("small", small_files())
     job = run(place, "reading", f"{uri}/**/f00[0-3].txt")
-    assert job.spec.input.pattern == "**/f00[0-3].txt"
+    assert job.scoring.input.pattern == "**/f00[0-3].txt"
     assert place.predictions(job).splitlines()[1:] == [
         "d0/f000.txt,d0/f000.txt=content 0",
         "d0/f003.txt,d0/f003.txt=content 3",

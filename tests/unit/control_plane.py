@@ -16,7 +16,7 @@ from batchpoint.control.invocation import Invocations
 from batchpoint.control.output_checks import OutputChecks
 from batchpoint.control.registry import Registry
 from batchpoint.domain.asset import Environment
-from batchpoint.domain.job import ResolvedEnvironment
+from batchpoint.domain.job_spec import ResolvedEnvironment
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.settings import Settings
 from batchpoint.storage.tree_store import TreeStore

@@ -2,15 +2,13 @@
 
 from datetime import UTC, datetime
 
-from batchpoint.domain.job import (
-    Job,
-    JobInput,
-    JobOutput,
-    JobSpec,
-    JobStatus,
+from batchpoint.domain.job import Job, JobStatus
+from batchpoint.domain.job_pointers import JobInput, JobOutput
+from batchpoint.domain.job_spec import (
     ResolvedCode,
     ResolvedEnvironment,
     ResolvedModel,
+    ScoreSpec,
     ScoringSettings,
 )
 
@@ -22,7 +20,7 @@ def new_job(
 ) -> Job:
     return Job(
         name=name,
-        spec=JobSpec(
+        spec=ScoreSpec(
             endpoint_name=endpoint,
             deployment_name=deployment,
             model=ResolvedModel(

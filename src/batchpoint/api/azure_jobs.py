@@ -65,7 +65,7 @@ def azure_job(job: Job, page: str) -> AzureJob:
 
 
 def _properties(job: Job, page: str) -> dict[str, JsonValue]:
-    spec, status = job.spec, job.status
+    spec, status = job.scoring, job.status
     settings = spec.settings
     folder = spec.output.uri.rstrip("/")
     retries: dict[str, JsonValue] = {"maxRetries": settings.max_retries}
@@ -97,20 +97,20 @@ def _properties(job: Job, page: str) -> dict[str, JsonValue]:
 
 
 def _inputs(job: Job) -> dict[str, JsonValue]:
-    source = job.spec.input
+    source = job.scoring.input
     data: dict[str, JsonValue] = {"jobInputType": _INPUT_TYPES[source.type]}
     if source.uri is not None:
         data["uri"] = source.uri
     else:
         data["uris"] = list(source.uris)
     told: dict[str, JsonValue] = {"input": data}
-    for name, value in job.spec.settings.parameters.items():
+    for name, value in job.scoring.settings.parameters.items():
         told[name] = {"jobInputType": "Literal", "value": str(value)}
     return told
 
 
 def _output(job: Job, folder: str) -> dict[str, JsonValue]:
-    settings = job.spec.settings
+    settings = job.scoring.settings
     if settings.output_action == "summary_only":
         return {"jobOutputType": "UriFolder", "uri": folder}
     return {"jobOutputType": "UriFile", "uri": f"{folder}/{settings.output_file_name}"}

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Query, Request, Response
 
 from batchpoint.api.json_bodies import JsonRoute
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.domain.errors import Invalid
 
 Patch = Annotated[
@@ -113,7 +113,7 @@ def deployment_routes(services: Services) -> APIRouter:
     )
     def list_deployments(
         endpoint: str, limit: Limit = LIMIT_DEFAULT, after: After = None
-    ) -> Page[BatchDeployment]:
+    ) -> Page[ModelDeployment]:
         """List the deployments of an endpoint by name."""
         found = registry.list_deployments(endpoint, limit, after)
         return page(found, limit, lambda d: d.name)
@@ -123,19 +123,19 @@ def deployment_routes(services: Services) -> APIRouter:
         summary="Create or update a deployment",
         responses={
             **problems(404, 409),
-            201: {"description": "Created.", "model": BatchDeployment},
+            201: {"description": "Created.", "model": ModelDeployment},
         },
     )
     def put_deployment(
         endpoint: str,
         deployment: str,
-        body: BatchDeployment,
+        body: ModelDeployment,
         response: Response,
         *,
         set_default: Annotated[
             bool, Query(description="Make it the endpoint's default as well.")
         ] = False,
-    ) -> BatchDeployment:
+    ) -> ModelDeployment:
         """Check model, script, settings and environment, build the environment, and record all.
 
         Takes as long as the environment takes to build; the answer comes when jobs can be started.
@@ -151,7 +151,7 @@ def deployment_routes(services: Services) -> APIRouter:
         summary="Show a deployment",
         responses=problems(404),
     )
-    def get_deployment(endpoint: str, deployment: str) -> BatchDeployment:
+    def get_deployment(endpoint: str, deployment: str) -> ModelDeployment:
         """Show a deployment with the server's defaults filled in."""
         return registry.get_deployment(endpoint, deployment)
 
@@ -167,7 +167,7 @@ def _deployment_changes(router: APIRouter, services: Services) -> None:
         summary="Change a deployment",
         responses=problems(404, 409),
     )
-    def patch_deployment(endpoint: str, deployment: str, patch: Patch) -> BatchDeployment:
+    def patch_deployment(endpoint: str, deployment: str, patch: Patch) -> ModelDeployment:
         """Change some fields; everything is checked as when it was created."""
         changes = fixed(patch, name=deployment, endpoint_name=endpoint)
         return registry.update_deployment(endpoint, deployment, changes, services.log)

@@ -115,13 +115,13 @@ def _result_routes(router: APIRouter, services: Services) -> None:
     ) -> ResultsHead:
         """Show the first rows of the predictions as columns and rows."""
         found = ledger.get_job(job)
-        if found.spec.settings.output_action == "summary_only":
+        if found.scoring.settings.output_action == "summary_only":
             raise NotFound(
                 f"job {job!r} writes no predictions file (output_action is summary_only); "
                 "download what the script wrote",
                 code="output_not_found",
             )
-        return head(files.result(found, found.spec.settings.output_file_name), found, rows)
+        return head(files.result(found, found.scoring.settings.output_file_name), found, rows)
 
 
 class _ClosingStream(StreamingResponse):

@@ -19,7 +19,7 @@ from batchpoint.cli.yaml_files import Flags, Loaded
 from batchpoint.cli.yaml_nodes import MapNode, Mark
 from batchpoint.cli.yaml_overrides import tree_of
 from batchpoint.client.pointers import found_at, local_path
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.domain.errors import BatchpointError, Invalid, NotFound
 from batchpoint.domain.references import is_reference, is_uri
 
@@ -65,7 +65,7 @@ def deploy_model(wish: DeployWish, *, form: OutputForm | None, query: str | None
     )
 
 
-def _put(client: Client, deployment: BatchDeployment) -> tuple[BatchDeployment, bool]:
+def _put(client: Client, deployment: ModelDeployment) -> tuple[ModelDeployment, bool]:
     """Make endpoint and deployment; an endpoint made in vain is taken away again."""
     owner = deployment.endpoint_name
     try:
@@ -82,7 +82,7 @@ def _put(client: Client, deployment: BatchDeployment) -> tuple[BatchDeployment, 
         raise
 
 
-def _from_file(wish: DeployWish) -> Loaded[BatchDeployment]:
+def _from_file(wish: DeployWish) -> Loaded[ModelDeployment]:
     for flag, value in (
         ("--code", wish.code),
         ("--scoring-script", wish.scoring_script),
@@ -93,7 +93,7 @@ def _from_file(wish: DeployWish) -> Loaded[BatchDeployment]:
     return load_deployment(Path(wish.path), wish.sets, wish.flags)
 
 
-def _from_model(wish: DeployWish) -> Loaded[BatchDeployment]:
+def _from_model(wish: DeployWish) -> Loaded[ModelDeployment]:
     if wish.flags["endpoint_name"][1] is None:
         raise Invalid("the endpoint's name is missing: give it with --name")
     path = wish.path
@@ -127,7 +127,7 @@ def _environment(text: str) -> object:
     return {"conda_file": text} if text.endswith(_YAML) else {"requirements": text}
 
 
-def _with_workers(deployment: BatchDeployment, client: Client) -> BatchDeployment:
+def _with_workers(deployment: ModelDeployment, client: Client) -> ModelDeployment:
     """Take one worker per core where the cores are known: on this machine."""
     settings = deployment.settings
     if settings.max_concurrency_per_instance is not None or not client.is_embedded:

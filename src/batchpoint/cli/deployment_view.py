@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from batchpoint.cli.text_tables import count, short_hash
-from batchpoint.domain.endpoint import BatchDeployment
+from batchpoint.domain.endpoint import ModelDeployment
 
 
 def deployment_card(
-    made: BatchDeployment, *, title: str, default: str | None, note: str = ""
+    made: ModelDeployment, *, title: str, default: str | None, note: str = ""
 ) -> str:
     """Show a deployment in short; `default` is the endpoint's, `note` is about the endpoint."""
     settings, owner = made.settings, made.endpoint_name

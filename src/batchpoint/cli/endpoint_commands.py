@@ -25,7 +25,7 @@ from batchpoint.cli.score_commands import invoke_command
 if TYPE_CHECKING:
     from batchpoint.cli.output_forms import OutputForm
     from batchpoint.client.client import Client
-    from batchpoint.domain.endpoint import BatchDeployment
+    from batchpoint.domain.endpoint import ModelDeployment
 
 endpoint = new_app("Manage endpoints: stable names behind which deployments live.")
 deployment = new_app("Manage deployments: a model with everything needed to score with it.")
@@ -226,7 +226,7 @@ def update_deployment(
 
 def _put_deployment(
     client: Client,
-    deployment: BatchDeployment,
+    deployment: ModelDeployment,
     *,
     set_default: bool,
     form: OutputForm | None,

@@ -20,6 +20,7 @@ from batchpoint.cli.text_tables import (
     wrapped,
 )
 from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, Job, JobState, Progress
+from batchpoint.domain.job_spec import ResolvedModel
 from batchpoint.domain.results import ResultsHead
 
 _FAULTS = {
@@ -199,7 +200,7 @@ def next_commands(job: Job) -> str:
     name, state = job.name, job.status.state
     if state == JobState.COMPLETED:
         commands = [f"job download {name} --download-path ./out"]
-        if job.spec.settings.output_action != "summary_only":  # else there are no rows to show
+        if job.scoring.settings.output_action != "summary_only":  # else there are no rows to show
             commands.insert(0, f"job head {name}")
         if job.status.progress.items_failed:
             commands.append(f"job failed-items {name}")
@@ -214,7 +215,7 @@ def next_commands(job: Job) -> str:
 
 def job_card(job: Job, width: int, now: datetime) -> str:
     """Show a job: the cause first when it failed, then everything that decides what it does."""
-    status, spec, settings = job.status, job.spec, job.spec.settings
+    status, spec, settings = job.status, job.scoring, job.scoring.settings
     lines = [headline(job)]
     if status.error is not None:
         lines += [cause_card(status.error, width), ""]
@@ -228,7 +229,7 @@ def job_card(job: Job, width: int, now: datetime) -> str:
     fields = [
         ("state", status.state.value),
         ("endpoint", f"{spec.endpoint_name} / {spec.deployment_name}"),
-        ("model", f"{short_hash(spec.model.name + ':' + spec.model.version)} ({spec.model.type})"),
+        ("model", _model_line(spec.model)),
         ("input", f"{spec.input.shown} ({spec.input.type})"),
         ("data asset", spec.input.asset or ""),
         ("parameters", parameters_line(settings.parameters)),
@@ -249,6 +250,10 @@ def job_card(job: Job, width: int, now: datetime) -> str:
     lines += [_field("note", one_line(note)) for note in spec.environment.notes]
     lines += [_field("warning", one_line(warning)) for warning in status.warnings]
     return "\n".join(lines)
+
+
+def _model_line(model: ResolvedModel | None) -> str:
+    return f"{short_hash(model.name + ':' + model.version)} ({model.type})" if model else ""
 
 
 def parameters_line(parameters: Mapping[str, object]) -> str:

@@ -59,7 +59,7 @@ def _outcome(handle: JobHandle, job: Job) -> str:
         blocks.append(failed_items_card(job, _examples(handle), width))
     if job.status.state == JobState.COMPLETED:
         blocks.append(_first_predictions(handle, width))
-        blocks.append(f"Results: {job.status.output_uri or job.spec.output.uri}")
+        blocks.append(f"Results: {job.status.output_uri or job.scoring.output.uri}")
     blocks.append(warnings_card(job, width))
     blocks.append(next_commands(job))
     return "\n\n".join(block for block in blocks if block)

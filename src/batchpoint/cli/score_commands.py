@@ -277,7 +277,7 @@ def invoke_command(
     warn(loaded.warnings)
     with connected(will_invoke=True) as client:
         body = loaded.noun
-        if loaded.type_found:
+        if loaded.type_found and body.input is not None:
             body = body.model_copy(update={"input": client.with_type_of_asset(body.input)})
         handle = client.send_invocation(endpoint, body, idempotency_key)
         if wait:
@@ -292,5 +292,5 @@ def _started(job: object, form: OutputForm | None, query: str | None) -> None:
     from batchpoint.domain.job import Job
 
     assert isinstance(job, Job)
-    started = f"Started job {job.name}\n  results will be at {job.spec.output.uri}\n"
+    started = f"Started job {job.name}\n  results will be at {job.scoring.output.uri}\n"
     emit(job, form=form, query=query, text=lambda: started + next_commands(job))

@@ -18,7 +18,7 @@ from batchpoint.cli.yaml_files import (
 )
 from batchpoint.cli.yaml_nodes import MapNode, ScalarNode
 from batchpoint.client.pointers import found_at, local_path
-from batchpoint.domain.endpoint import BatchDeployment, DeploymentSettings
+from batchpoint.domain.endpoint import DeploymentSettings, ModelDeployment
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.model_shape import snake
 from batchpoint.domain.references import (
@@ -42,7 +42,7 @@ def load_deployment(
     flags: Flags | None = None,
     *,
     existing: MapNode | None = None,
-) -> Loaded[BatchDeployment]:
+) -> Loaded[ModelDeployment]:
     """Load a model deployment in its current (`type: model`) or legacy layout (no `type`)."""
     source = open_source(path, sets, flags or {}, existing=existing)
     tree = source.tree
@@ -65,7 +65,7 @@ def load_deployment(
             compute.value = named_reference(compute.value, "compute")
         except Invalid as error:
             source.refuse(compute, "compute", error.message, error.code)
-    return finished(BatchDeployment, source)
+    return finished(ModelDeployment, source)
 
 
 _SCRIPT = "scoring_script"

@@ -21,16 +21,16 @@ from batchpoint.client.resources import Computes, Datastores, Deployments, Endpo
 from batchpoint.clock import SystemClock
 from batchpoint.domain.asset import Environment, Model
 from batchpoint.domain.endpoint import (
-    BatchDeployment,
     BatchEndpoint,
     CodeConfiguration,
     DeploymentSettings,
+    ModelDeployment,
     RetrySettings,
 )
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
 from batchpoint.domain.findings import invalid_fields
 from batchpoint.domain.job import Invocation, Job, Overrides
-from batchpoint.domain.job_data import JobInput, JobOutput
+from batchpoint.domain.job_pointers import JobInput, JobOutput
 from batchpoint.domain.references import (
     AssetReference,
     InputKind,
@@ -162,7 +162,7 @@ class Client:
         compute: str = "local",
         set_default: bool = True,
         **settings: Unpack[SettingFields],
-    ) -> BatchDeployment:
+    ) -> ModelDeployment:
         """Put a model behind an endpoint, making the endpoint when there is none of that name.
 
         Args:
@@ -181,7 +181,7 @@ class Client:
             Invalid: something is wrong with the model, the script or a setting.
         """
         try:
-            wanted = BatchDeployment(
+            wanted = ModelDeployment(
                 name=deployment,
                 endpoint_name=name,
                 model=_model(model),
@@ -297,7 +297,7 @@ class Client:
                     return source
                 kinds[uri] = kind
             else:
-                kinds[uri] = source.type
+                kinds[uri] = "uri_file" if source.type == "uri_file" else "uri_folder"
         return source.model_copy(update={"type": common_type(kinds)})
 
     def job(self, name: str) -> JobHandle:

@@ -10,7 +10,7 @@ from batchpoint.client.connection import Connection, segments
 from batchpoint.client.pointers import data_uri, is_local
 from batchpoint.domain import limits
 from batchpoint.domain.asset import Code, Data, Environment, Model
-from batchpoint.domain.endpoint import BatchDeployment
+from batchpoint.domain.endpoint import ModelDeployment
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import Invocation
 from batchpoint.domain.upload import UploadStatus
@@ -62,17 +62,20 @@ class LocalFiles:
                 code="uri_invalid",
                 where="output.uri",
             )
-        sources = body.input.sources
+        source = body.input
+        if source is None:
+            return body
+        sources = source.sources
         sent = tuple(
-            self._sent(uri, "input.uri", is_data=True, pattern=body.input.pattern)
+            self._sent(uri, "input.uri", is_data=True, pattern=source.pattern)
             if is_local(uri)
             else uri
             for uri in sources
         )
         if sent == sources:
             return body
-        told = {"uri": sent[0]} if body.input.uri is not None else {"uris": sent}
-        return body.model_copy(update={"input": body.input.model_copy(update=told)})
+        told = {"uri": sent[0]} if source.uri is not None else {"uris": sent}
+        return body.model_copy(update={"input": source.model_copy(update=told)})
 
     def environment(self, environment: Environment) -> Environment:
         """Return the environment with its conda file read."""
@@ -80,7 +83,7 @@ class LocalFiles:
             return environment
         return environment.model_copy(update={"conda_file": _conda(Path(environment.conda_file))})
 
-    def deployment(self, deployment: BatchDeployment) -> BatchDeployment:
+    def deployment(self, deployment: ModelDeployment) -> ModelDeployment:
         """Return the deployment with everything local that it mentions brought to the server."""
         changes: dict[str, object] = {}
         if isinstance(deployment.model, Model):

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.job_data import JobInput
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.references import (
     InputKind,
     Location,

@@ -8,7 +8,7 @@ from batchpoint.client.connection import Connection, segment
 from batchpoint.client.local_files import LocalFiles
 from batchpoint.domain.compute import Compute
 from batchpoint.domain.datastore import Datastore
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 
 Patch = Mapping[str, object]
 
@@ -52,8 +52,8 @@ class Deployments:
         self._files = files
 
     def create_or_update(
-        self, deployment: BatchDeployment, *, set_default: bool = False
-    ) -> BatchDeployment:
+        self, deployment: ModelDeployment, *, set_default: bool = False
+    ) -> ModelDeployment:
         """Create a deployment or update it; uploads what is local, returns when jobs can run.
 
         Building its environment may take minutes.
@@ -65,22 +65,22 @@ class Deployments:
             body=self._files.deployment(deployment),
             answer_seconds_max=None,
         )
-        return BatchDeployment.model_validate_json(answer.content)
+        return ModelDeployment.model_validate_json(answer.content)
 
-    def update(self, endpoint: str, name: str, patch: Patch) -> BatchDeployment:
+    def update(self, endpoint: str, name: str, patch: Patch) -> ModelDeployment:
         """Change some fields, e.g. `{"settings": {"mini_batch_size": 20}}`."""
         answer = self._connection.send(
             "PATCH", _deployment(endpoint, name), body=patch, answer_seconds_max=None
         )
-        return BatchDeployment.model_validate_json(answer.content)
+        return ModelDeployment.model_validate_json(answer.content)
 
-    def get(self, endpoint: str, name: str) -> BatchDeployment:
+    def get(self, endpoint: str, name: str) -> ModelDeployment:
         """Return a deployment with the server's defaults filled in."""
-        return self._connection.get(BatchDeployment, _deployment(endpoint, name))
+        return self._connection.get(ModelDeployment, _deployment(endpoint, name))
 
-    def list(self, endpoint: str) -> Iterator[BatchDeployment]:
+    def list(self, endpoint: str) -> Iterator[ModelDeployment]:
         """Yield the deployments of an endpoint by name."""
-        return self._connection.pages(BatchDeployment, f"{_endpoint(endpoint)}/deployments")
+        return self._connection.pages(ModelDeployment, f"{_endpoint(endpoint)}/deployments")
 
     def delete(self, endpoint: str, name: str, *, force: bool = False) -> None:
         """Delete a deployment; with `force` also the default and one whose jobs run."""

@@ -14,7 +14,7 @@ from batchpoint.control.data_references import DataPlaces, DataReferences
 from batchpoint.control.datastores import Datastores
 from batchpoint.domain.asset import Code, Data, Environment, Model
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.job import ResolvedCode, ResolvedEnvironment, ResolvedModel
+from batchpoint.domain.job_spec import ResolvedCode, ResolvedEnvironment, ResolvedModel
 from batchpoint.domain.references import (
     AssetReference,
     Location,

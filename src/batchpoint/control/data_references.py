@@ -10,7 +10,8 @@ from batchpoint.control.datastores import Datastores
 from batchpoint.domain.asset import Data
 from batchpoint.domain.datastore_urls import without_query
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
-from batchpoint.domain.job import TERMINAL_STATES, JobInput, JobState
+from batchpoint.domain.job import TERMINAL_STATES, JobState
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.references import (
     AssetReference,
     DatastorePath,
@@ -90,7 +91,7 @@ class DataPlaces:
                 code="output_not_found",
                 where=where,
             )
-        return below(job.status.output_uri or job.spec.output.uri, place.path)
+        return below(job.status.output_uri or job.scoring.output.uri, place.path)
 
 
 class DataReferences:

@@ -334,7 +334,7 @@ class Datastores:
         ]
         for name in self._ledger.open_jobs(limit=_OPEN_JOBS_MAX):
             spec = self._ledger.get_job(name).spec
-            if any(_needs(uri, datastore) for uri in (*spec.input.sources, spec.output.uri)):
+            if any(_needs(uri, datastore) for uri in spec.places):
                 users.append(f"job {name}")
         if users:
             more = len(users) - _USERS_TOLD

@@ -13,7 +13,7 @@ from batchpoint.domain import limits
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.datastore_urls import lies_inside
 from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable
-from batchpoint.domain.job import JobInput
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.references import DatastorePath, data_reference
 from batchpoint.storage.input_names import prefixes_of
 from batchpoint.storage.locate import is_local, local_path_of, path_of, uri_of
@@ -66,7 +66,7 @@ class _Looker:
 
     def one(self, source: JobInput, given: str) -> JobInput:
         uri, pattern = self._split(self._local_uri(given), source)
-        kind = self._kind(uri, "uri_folder" if pattern else source.type)
+        kind = self._kind(uri, "uri_folder" if pattern else _expected(source))
         if pattern and kind == "uri_file":
             raise Invalid(
                 f"{_shown(uri)} is a file, and a pattern chooses files of a folder; leave it out",
@@ -95,7 +95,7 @@ class _Looker:
             )
         prefixes_of(uris)
         pattern = patterns.pop()
-        kind: Kind = "uri_folder" if pattern else source.type
+        kind: Kind = "uri_folder" if pattern else _expected(source)
         for uri, found in zip(*self._kinds(uris, kind), strict=True):
             if pattern and found == "uri_file":
                 raise Invalid(
@@ -217,6 +217,10 @@ class _Looker:
         if error.code == "storage_denied":
             return "; it lies in no datastore: register one with credentials for it"
         return ""
+
+
+def _expected(source: JobInput) -> Kind:
+    return "uri_file" if source.type == "uri_file" else "uri_folder"
 
 
 def _local_kind(path: Path, where: str) -> Kind:

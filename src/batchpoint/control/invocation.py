@@ -18,15 +18,10 @@ from batchpoint.control.webhooks import Webhooks
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError, Invalid
 from batchpoint.domain.ids import job_name, job_name_from
-from batchpoint.domain.job import (
-    InputType,
-    Invocation,
-    Job,
-    JobInput,
-    JobOutput,
-    JobSpec,
-    JobStatus,
-)
+from batchpoint.domain.job import Invocation, Job, JobStatus
+from batchpoint.domain.job_pointers import JobInput, JobOutput
+from batchpoint.domain.job_spec import ScoreSpec
+from batchpoint.domain.references import InputKind
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.tracing import current_traceparent
 
@@ -89,7 +84,7 @@ class Invocations:
         self._wake()
         return known
 
-    def kind_of(self, uri: str, guess: InputType) -> InputType:
+    def kind_of(self, uri: str, guess: InputKind) -> InputKind:
         """Tell whether a pointer to data leads to a file or a folder; `guess` if none can be seen.
 
         Only for callers that do not say it: an invoke that is looked at twice takes longer.
@@ -125,7 +120,7 @@ class Invocations:
             created_at=datetime.fromtimestamp(self._clock.seconds(), UTC),
         )
 
-    def _spec(self, endpoint: str, deployed: Deployed, body: Invocation, name: str) -> JobSpec:
+    def _spec(self, endpoint: str, deployed: Deployed, body: Invocation, name: str) -> ScoreSpec:
         deployment, resolution = deployed
         compute = self._registry.get_compute(deployment.compute)
         settings = effective(deployment, body.overrides)
@@ -133,10 +128,12 @@ class Invocations:
             typed = fitted(settings.parameters, Path(resolution.model.path))
             settings = settings.model_copy(update={"parameters": typed})
         check_instances(settings.instance_count, compute)
+        if body.input is None:
+            raise Invalid("is missing: say what to score", code="field_invalid", where="input")
         source = self._inputs.checked(self._references.resolved_input(body.input))
         output = self._outputs.resolved(body.output, name)
         self._outputs.check(output, source.sources, name)
-        return JobSpec(
+        return ScoreSpec(
             endpoint_name=endpoint,
             deployment_name=deployment.name,
             model=resolution.model,

@@ -77,7 +77,7 @@ class JobFiles:
                 "why",
                 code="output_not_found",
             )
-        uri = job.status.output_uri or job.spec.output.uri
+        uri = job.status.output_uri or job.scoring.output.uri
         access = self._access_for([uri])
         folder = local_path_of(uri, access)
         if folder is None:

@@ -10,7 +10,7 @@ from batchpoint.control.datastores import Datastores
 from batchpoint.domain import limits
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import BatchpointError, Conflict, Invalid, Unavailable
-from batchpoint.domain.job import JobOutput
+from batchpoint.domain.job_pointers import JobOutput
 from batchpoint.domain.references import DatastorePath, Location, data_reference
 from batchpoint.formats.layout import default_output
 from batchpoint.storage.locate import is_local, local_path_of, path_of, uri_of

@@ -17,13 +17,13 @@ from batchpoint.domain import limits
 from batchpoint.domain.asset import Model
 from batchpoint.domain.compute import Compute
 from batchpoint.domain.endpoint import (
-    BatchDeployment,
     BatchEndpoint,
     CodeConfiguration,
     EndpointDefaults,
+    ModelDeployment,
 )
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
-from batchpoint.domain.job import ResolvedCode, ResolvedEnvironment, ResolvedModel
+from batchpoint.domain.job_spec import ResolvedCode, ResolvedEnvironment, ResolvedModel
 from batchpoint.domain.model_shape import Noun
 from batchpoint.domain.references import named_reference
 from batchpoint.ledger.ledger import Ledger, Record
@@ -43,7 +43,7 @@ class Resolution(Noun):
 class Deployed(NamedTuple):
     """A deployment with all that its jobs need."""
 
-    deployment: BatchDeployment
+    deployment: ModelDeployment
     resolution: Resolution
 
 
@@ -126,12 +126,12 @@ class Registry:
 
     def put_deployment(
         self,
-        deployment: BatchDeployment,
+        deployment: ModelDeployment,
         log: Callable[[str], None],
         *,
         set_default: bool = False,
         kept: Deployed | None = None,
-    ) -> tuple[BatchDeployment, bool]:
+    ) -> tuple[ModelDeployment, bool]:
         """Create or update a deployment; return it and whether it is new.
 
         All that can be wrong with model, script, environment and settings is found here. Jobs that
@@ -179,7 +179,7 @@ class Registry:
 
     def update_deployment(
         self, endpoint: str, name: str, patch: Mapping[str, object], log: Callable[[str], None]
-    ) -> BatchDeployment:
+    ) -> ModelDeployment:
         """Change fields of a deployment by a JSON merge patch; checked as when it is created.
 
         What the patch does not name stays as it was resolved, also when the asset is gone.
@@ -194,7 +194,7 @@ class Registry:
             stored = stored.model_copy(update={"resources": count})
         return self.put_deployment(patched(stored, patch), log, kept=kept)[0]
 
-    def get_deployment(self, endpoint: str, name: str) -> BatchDeployment:
+    def get_deployment(self, endpoint: str, name: str) -> ModelDeployment:
         """Return a deployment.
 
         Raises: NotFound (`endpoint_not_found`, `deployment_not_found`).
@@ -220,17 +220,17 @@ class Registry:
             record = self._deployment_record(endpoint, wanted)
         assert record.resolution is not None
         return Deployed(
-            BatchDeployment.model_validate_json(record.document),
+            ModelDeployment.model_validate_json(record.document),
             Resolution.model_validate_json(record.resolution),
         )
 
     def list_deployments(
         self, endpoint: str, limit: int, after: str | None
-    ) -> list[BatchDeployment]:
+    ) -> list[ModelDeployment]:
         """Return deployments of an endpoint by name. Raises: NotFound (`endpoint_not_found`)."""
         self.get_endpoint(endpoint)
         found = self._ledger.list_resources("deployment", scope=endpoint, limit=limit, after=after)
-        return [BatchDeployment.model_validate_json(record.document) for record in found]
+        return [ModelDeployment.model_validate_json(record.document) for record in found]
 
     def delete_deployment(self, endpoint: str, name: str, *, force: bool = False) -> None:
         """Delete a deployment; jobs that run go on with what they have.
@@ -318,7 +318,7 @@ class Registry:
             self.get_compute(name)
             if name != LOCAL:
                 for record in self._ledger.all_in_kind("deployment"):
-                    if BatchDeployment.model_validate_json(record.document).compute == name:
+                    if ModelDeployment.model_validate_json(record.document).compute == name:
                         raise Conflict(
                             f"compute {name!r} is used by deployment {record.name!r} of endpoint "
                             f"{record.scope!r}: update or delete that first"
@@ -344,8 +344,8 @@ class Registry:
         return self._assets.resolve_model(given)
 
     def _save_deployment(
-        self, deployment: BatchDeployment, resolution: Resolution, *, set_default: bool
-    ) -> tuple[BatchDeployment, bool]:
+        self, deployment: ModelDeployment, resolution: Resolution, *, set_default: bool
+    ) -> tuple[ModelDeployment, bool]:
         with self._ledger.atomic():
             # Resolving may have taken minutes: the endpoint may be gone by now.
             owner = self.get_endpoint(deployment.endpoint_name)
@@ -353,7 +353,7 @@ class Registry:
                 "deployment", deployment.name, scope=deployment.endpoint_name
             )
             if known is not None:
-                stored = BatchDeployment.model_validate_json(known.document)
+                stored = ModelDeployment.model_validate_json(known.document)
                 deployment = deployment.model_copy(update={"created_at": stored.created_at})
             self._ledger.put_resource(
                 "deployment",
@@ -399,7 +399,7 @@ class Registry:
         return datetime.fromtimestamp(self._clock.seconds(), UTC)
 
 
-def _with_typed_parameters(deployment: BatchDeployment, model: Path) -> BatchDeployment:
+def _with_typed_parameters(deployment: ModelDeployment, model: Path) -> ModelDeployment:
     """Return a deployment of a model with no code, its parameters as the model declares them."""
     typed = fitted(deployment.settings.parameters, model, DEPLOYMENT_WHERE)
     settings = deployment.settings.model_copy(update={"parameters": typed})

@@ -74,8 +74,8 @@ def prepared_for(
         OSError: the scratch folder cannot be written.
     """
     place = _find(folder, item, alone=alone)
-    slots = job.spec.settings.max_concurrency_per_instance
-    order = NodeOrder(job.name, folder.root, job.spec, 0, "repro", slots, access=access)
+    slots = job.scoring.settings.max_concurrency_per_instance
+    order = NodeOrder(job.name, folder.root, job.scoring, 0, "repro", slots, access=access)
     output, work = scratch / "output", scratch / "work"
     for made in (output, work):
         made.mkdir()

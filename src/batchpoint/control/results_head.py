@@ -76,16 +76,16 @@ def head(path: Path | RemoteFile, job: Job, rows: int) -> ResultsHead:
     Raises: NotFound (`output_not_found`) when it is not a table; Unavailable
     (`storage_unavailable`) when no interpreter can read it.
     """
-    settings = job.spec.settings
+    settings = job.scoring.settings
     suffix = PurePosixPath(path.name).suffix.lower()
     if settings.output_format == "azure" and suffix != ".parquet":
-        return _separated(path, rows, spaces=job.spec.code is not None)
+        return _separated(path, rows, spaces=job.scoring.code is not None)
     if suffix == ".csv":
         return _csv(path, rows)
     if suffix == ".jsonl":
         return _jsonl(path, rows)
     if suffix == ".parquet":
-        return _parquet(path, Path(job.spec.environment.python), rows)
+        return _parquet(path, Path(job.scoring.environment.python), rows)
     raise NotFound(
         f"{path.name!r} is not a table that can be shown; download it instead",
         code="output_not_found",

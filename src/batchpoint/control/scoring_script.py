@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.job import ResolvedCode
+from batchpoint.domain.job_spec import ResolvedCode
 
 _CODE = "scoring_script_invalid"
 _EVERYTHING = "*"

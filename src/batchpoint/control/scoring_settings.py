@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from batchpoint.control.model_parameters import DEPLOYMENT_WHERE, check_names, merged
-from batchpoint.domain.endpoint import BatchDeployment, DeploymentSettings, Resources
+from batchpoint.domain.endpoint import DeploymentSettings, ModelDeployment, Resources
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.job import Overrides, ScoringSettings
+from batchpoint.domain.job import Overrides
+from batchpoint.domain.job_spec import ScoringSettings
 
 INSTANCE_COUNT = 1
 CONCURRENCY_PER_INSTANCE = 1
@@ -20,7 +21,7 @@ _FILE_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,255}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def with_defaults(deployment: BatchDeployment) -> BatchDeployment:
+def with_defaults(deployment: ModelDeployment) -> ModelDeployment:
     """Fill in what a deployment leaves unset, and check that its settings go together.
 
     `timeout` stays unset (adaptive) and so does `error_threshold` (quarantine).
@@ -64,7 +65,7 @@ def with_defaults(deployment: BatchDeployment) -> BatchDeployment:
     return deployment.model_copy(update={"settings": settings, "resources": resources})
 
 
-def effective(deployment: BatchDeployment, overrides: Overrides) -> ScoringSettings:
+def effective(deployment: ModelDeployment, overrides: Overrides) -> ScoringSettings:
     """Merge a deployment (as from `with_defaults`) with what one job changes.
 
     Raises: Invalid (`field_invalid`) naming the field.

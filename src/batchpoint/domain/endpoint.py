@@ -122,7 +122,7 @@ class DeploymentSettings(Noun):
     coalesce_files: Flag | None = None
 
 
-class BatchDeployment(Noun):
+class ModelDeployment(Noun):
     """A model with everything needed to score with it, behind one endpoint (`type: model`)."""
 
     name: Name

@@ -13,6 +13,16 @@ Failures of user code are not here: they are data (`batchpoint.domain.job.ErrorI
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+
+class Finding(NamedTuple):
+    """One of several things that are wrong: the field (`jobs.train.inputs.data`), a sentence."""
+
+    where: str
+    message: str
+    code: str
+
 
 class BatchpointError(Exception):
     """Base of all our errors. `code` is stable; `message` is one sentence for people."""
@@ -27,6 +37,8 @@ class BatchpointError(Exception):
             self.code = code
         self.where = where
         self.message = message
+        # All that was found, when that is more than one thing; `message` tells it, too.
+        self.findings: tuple[Finding, ...] = ()
 
 
 class Invalid(BatchpointError, ValueError):
@@ -100,6 +112,7 @@ CODES: dict[str, type[BatchpointError]] = {
     # resources
     "endpoint_not_found": NotFound,
     "deployment_not_found": NotFound,
+    "component_not_found": NotFound,
     "model_not_found": NotFound,
     "environment_not_found": NotFound,
     "compute_not_found": NotFound,
@@ -125,6 +138,12 @@ CODES: dict[str, type[BatchpointError]] = {
     "environment_invalid": Invalid,
     "environment_unbuildable": Invalid,
     "interpreter_not_found": Invalid,
+    # components and pipelines
+    "component_invalid": Invalid,
+    "pipeline_invalid": Invalid,
+    "binding_invalid": Invalid,
+    "input_missing": Invalid,
+    "job_type_wrong": Invalid,
     # inputs
     "input_not_found": Invalid,
     "input_unreadable": Invalid,
@@ -138,6 +157,12 @@ CODES: dict[str, type[BatchpointError]] = {
     "systemic_failure": JobFailed,
     "output_columns_reserved": JobFailed,
     "output_files_clash": JobFailed,
+    # ways in which a step of a pipeline fails
+    "command_failed": JobFailed,
+    "command_timed_out": JobFailed,
+    "output_missing": JobFailed,
+    "step_failed": JobFailed,
+    "step_not_run": JobFailed,
     "storage_full": Unavailable,
     "storage_unavailable": Unavailable,
     "ledger_unavailable": Unavailable,
@@ -145,6 +170,7 @@ CODES: dict[str, type[BatchpointError]] = {
     "lease_lost": Unavailable,
     "server_unreachable": Unavailable,
     "runner_failed": Unavailable,
+    "node_lost": Unavailable,
 }
 
 

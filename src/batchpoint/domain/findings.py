@@ -8,9 +8,26 @@ from typing import cast
 from pydantic_core import ErrorDetails
 
 from batchpoint.domain.azure_fields import REFUSED
-from batchpoint.domain.errors import Invalid
+from batchpoint.domain.errors import Finding, Invalid
 
 FINDINGS_MAX = 20
+
+
+def all_of(findings: Sequence[Finding]) -> Invalid:
+    """Return one error that tells all findings (at least one), and holds them as `findings`.
+
+    Its code is that of the first; a lone finding also is its `where`.
+    """
+    first = findings[0]
+    if len(findings) == 1:
+        found = Invalid(first.message, code=first.code, where=first.where or None)
+    else:
+        told = [f"{f.where}: {f.message}" if f.where else f.message for f in findings]
+        more = len(told) - FINDINGS_MAX
+        last = [f"and {more} more"] if more > 0 else []
+        found = Invalid("; ".join([*told[:FINDINGS_MAX], *last]), code=first.code)
+    found.findings = tuple(findings)
+    return found
 
 
 def invalid_fields(findings: Sequence[ErrorDetails]) -> Invalid:

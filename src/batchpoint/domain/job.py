@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field
 
 from batchpoint.domain import limits
-from batchpoint.domain.datastore_urls import without_query
-from batchpoint.domain.endpoint import LoggingLevel, OutputAction, OutputFormat, Parameters
+from batchpoint.domain.component import DataType, Scalar
+from batchpoint.domain.endpoint import LoggingLevel, Parameters
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.model_shape import Noun, TextMap, Whole, snake
+from batchpoint.domain.job_pointers import JobInput, JobOutput, PipelineOutput
+from batchpoint.domain.job_spec import JobSpec, ScoreSpec
+from batchpoint.domain.model_shape import Noun, TextMap, Whole
 from batchpoint.domain.webhook import WebhookDelivery
 
 
@@ -30,125 +32,6 @@ class JobState(StrEnum):
 
 
 TERMINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELED})
-
-InputType = Annotated[Literal["uri_file", "uri_folder"], BeforeValidator(snake)]
-
-
-class JobInput(Noun):
-    """A pointer to data: a file, a folder, or several of them in the order given (`uris`).
-
-    A folder is every file below it, in UTF-8 order of the path. `pattern` keeps only items whose
-    path below the folder matches a glob (`**/*.csv`). `asset` is the data asset that was named,
-    once it is resolved to where its data lies.
-    """
-
-    type: InputType
-    uri: str | None = None
-    uris: tuple[str, ...] = Field(default=(), max_length=limits.INPUT_URIS_MAX)
-    pattern: str | None = None
-    # Set by the server.
-    asset: str | None = None
-
-    @model_validator(mode="after")
-    def _points_somewhere(self) -> Self:
-        if (self.uri is None) == (not self.uris):
-            raise Invalid("give either uri, or several as uris", code="field_invalid")
-        return self
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """All that is pointed at, in order."""
-        return (self.uri,) if self.uri is not None else self.uris
-
-    @property
-    def shown(self) -> str:
-        """What is pointed at, in a few words for people."""
-        more = len(self.sources) - 1
-        told = without_query(self.sources[0]) + (
-            f" (pattern {self.pattern})" if self.pattern else ""
-        )
-        return f"{told} and {more} more" if more else told
-
-
-class JobOutput(Noun):
-    """Where results appear when complete: the URI of a folder."""
-
-    uri: str
-
-
-class ResolvedModel(Noun):
-    """The model a job uses: `path` is the file or folder on the server, `hash` its content's."""
-
-    name: str
-    version: str
-    type: Literal["custom_model", "mlflow_model"]
-    path: str
-    hash: str
-
-
-class ResolvedCode(Noun):
-    """The code folder a job uses and the scoring script in it."""
-
-    path: str
-    scoring_script: str
-    hash: str
-
-
-class ResolvedEnvironment(Noun):
-    """The environment a job uses: the lock it was built from and the interpreter to run.
-
-    `hash` names the environment's content; `notes` are sentences for the job's log (what was
-    substituted, why the running interpreter serves).
-    """
-
-    name: str
-    version: str
-    hash: str
-    python: str
-    notes: list[str] = Field(default_factory=list)
-
-
-class ScoringSettings(Noun):
-    """The effective settings of a job: every default applied, every override merged."""
-
-    instance_count: int
-    max_concurrency_per_instance: int
-    mini_batch_size: int
-    max_retries: int
-    timeout_seconds: int | None
-    error_threshold: int | None
-    logging_level: LoggingLevel
-    output_action: OutputAction
-    output_file_name: str
-    output_format: OutputFormat
-    environment_variables: TextMap
-    parameters: Parameters = Field(default_factory=dict)
-    split_files: bool
-    coalesce_files: bool
-
-
-class JobSpec(Noun):
-    """Everything a job needs, resolved at invoke."""
-
-    endpoint_name: str
-    deployment_name: str
-    model: ResolvedModel
-    code: ResolvedCode | None
-    environment: ResolvedEnvironment
-    compute: str
-    # Of the compute, at invoke: how many nodes it may have, and how long an idle one stays warm.
-    max_instances: int = 4
-    idle_seconds: int
-    settings: ScoringSettings
-    input: JobInput
-    output: JobOutput
-    # Fit to be shown: the URL itself lies sealed in the ledger.
-    webhook_url: str | None = None
-    # The trace that the invocation was part of (W3C Trace Context), for the job's own spans.
-    traceparent: str | None = None
-    experiment_name: str | None = None
-    tags: TextMap = Field(default_factory=dict)
-    description: str | None = None
 
 
 class ErrorInfo(Noun):
@@ -172,7 +55,9 @@ class ErrorInfo(Noun):
 class Progress(Noun):
     """How far a job is. Totals are estimates until `listed` is true; numbers never go back."""
 
-    phase: Literal["queued", "environment", "model", "scoring", "writing", "done"] = "queued"
+    phase: Literal[
+        "queued", "environment", "model", "scoring", "inputs", "command", "steps", "writing", "done"
+    ] = "queued"
     listed: bool = False
     items_total: int = 0
     items_done: int = 0
@@ -187,6 +72,25 @@ class Progress(Noun):
     rows_per_second: float = 0.0
     eta_seconds: float | None = None
     timeout_seconds: float | None = None
+    # Of pipelines; a step that took over earlier outputs is done and reused.
+    steps_total: int = 0
+    steps_running: int = 0
+    steps_done: int = 0
+    steps_failed: int = 0
+    steps_canceled: int = 0
+    steps_reused: int = 0
+
+
+class PublishedOutput(Noun):
+    """A named output that is complete: where it is, and what was registered of it.
+
+    `hash` names its content; None where nobody looked (`direct`, or too big to be worth it).
+    """
+
+    type: DataType
+    uri: str
+    hash: str | None = None
+    asset: str | None = None
 
 
 class JobStatus(Noun):
@@ -200,10 +104,16 @@ class JobStatus(Noun):
     ended_at: datetime | None = None
     output_uri: str | None = None
     attempts: int = 0
+    # Of pipelines and their steps: what has been published so far, by the output's name.
+    outputs: dict[str, PublishedOutput] = Field(default_factory=dict[str, PublishedOutput])
+    # The job whose outputs a step took over in the place of computing them again.
+    reused_from: str | None = None
+    # How the last attempt of a command ended.
+    exit_code: int | None = None
 
 
 class Job(Noun):
-    """One invocation of an endpoint. `version` grows with each change of `status`.
+    """One invocation, or one step of a pipeline. `version` grows with each change of `status`.
 
     `webhook` tells what became of the message of its end, when one was asked for.
     """
@@ -214,6 +124,18 @@ class Job(Noun):
     created_at: datetime
     version: int = 0
     webhook: WebhookDelivery | None = None
+
+    @property
+    def scoring(self) -> ScoreSpec:
+        """The specification of a job that scores. Raises: Invalid (`job_type_wrong`)."""
+        if isinstance(self.spec, ScoreSpec):
+            return self.spec
+        advice = "name one of its steps that score" if self.spec.type == "pipeline" else ""
+        raise Invalid(
+            f"job {self.name!r} is a {self.spec.type} and scores nothing itself"
+            + (f"; {advice}" if advice else ""),
+            code="job_type_wrong",
+        )
 
 
 class Overrides(Noun):
@@ -234,11 +156,22 @@ class Overrides(Noun):
 
 
 class Invocation(Noun):
-    """The body of an invoke: a pointer to data, and what is different for this job."""
+    """The body of an invoke: pointers to data, literals, and what is different for this job.
+
+    Data without a name is `input` and results without one go to `output`; `inputs` and `outputs`
+    are named. A model deployment takes one pointer to data under any name, and literals as
+    parameters; names count where a pipeline is invoked.
+    """
 
     deployment_name: str | None = None
-    input: JobInput
+    input: JobInput | None = None
     output: JobOutput | None = None
+    inputs: dict[str, Scalar | JobInput | None] = Field(
+        default_factory=dict[str, Scalar | JobInput | None]
+    )
+    outputs: dict[str, PipelineOutput | None] = Field(
+        default_factory=dict[str, PipelineOutput | None]
+    )
     job_name: str | None = None
     # Called once the job has ended, with its name and state, until it answers.
     webhook_url: str | None = None
@@ -246,3 +179,8 @@ class Invocation(Noun):
     description: str | None = None
     tags: TextMap = Field(default_factory=dict)
     overrides: Overrides = Overrides()
+    # Of pipelines.
+    display_name: str | None = None
+    default_compute: str | None = None
+    continue_on_step_failure: bool | None = None
+    force_rerun: bool | None = None

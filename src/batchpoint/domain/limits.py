@@ -72,6 +72,15 @@ FETCH_OUTAGE_SECONDS_MAX = 600.0
 PARQUET_FOOTER_BYTES_MAX = 256 * 1024 * 1024
 PARAMETERS_MAX = 100
 
+# Pipelines: steps of one graph, of all graphs in it together, and how deep they may be nested.
+STEPS_MAX = 1_000
+STEPS_IN_ALL_MAX = 5_000
+PIPELINE_DEPTH_MAX = 10
+# A step lost with its node so often in a row is poison for nodes.
+STEP_LOSSES_IN_A_ROW_MAX = 10
+# The value of a literal input: it becomes an environment variable of a command.
+LITERAL_BYTES_MAX = 65_536
+
 # Object stores: whatever happens there, one call ends within twice this time.
 STORAGE_TIMEOUT_SECONDS = 120.0
 # Somebody waits for the test of a datastore, whose address may just be misspelled.

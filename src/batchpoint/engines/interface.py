@@ -7,6 +7,7 @@ from typing import Protocol
 
 from batchpoint.core.messages import Assignment, NodeLost, NodeReady, Reported, WorkerFailed
 from batchpoint.domain.minibatch import MiniBatch, Slice
+from batchpoint.node.command_order import CommandEnd, CommandOrder
 from batchpoint.node.output_request import AssembledOutput, AssembleRequest
 from batchpoint.node.wire import Heartbeat
 
@@ -58,4 +59,25 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Give all nodes back; idempotent."""
+        ...
+
+
+class CommandEngine(Protocol):
+    """Runs the commands of one pipeline on nodes; the pipeline decides how many at a time.
+
+    Nodes are kept between commands, and given back when nobody needs them or with `close`.
+    """
+
+    async def run(self, order: CommandOrder) -> CommandEnd:
+        """Run one attempt on a node of its compute, waiting for a node as long as it takes.
+
+        Cancelling the caller stops the command, and returns when nothing of it runs any more.
+
+        Raises:
+            Unavailable: the node was lost with the command (`node_lost`), or no node can be had.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stop what runs and give all nodes back; idempotent."""
         ...

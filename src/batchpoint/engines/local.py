@@ -142,15 +142,16 @@ class LocalEngine:
             raise Unavailable(
                 f"the supervisor does not answer on {self._place.supervisor_socket}"
             ) from error
-        spec = self._job.spec
+        spec = self._job.scoring
         code = spec.code.hash if spec.code else ""
+        model = spec.model.hash if spec.model else ""
         request = {
             "op": "lease",
             "job": self._job.name,
             "compute": spec.compute,
             "max_instances": self._place.max_instances,
             "idle_seconds": spec.idle_seconds,
-            "affinity": f"{spec.environment.hash}/{spec.model.hash}/{code}",
+            "affinity": f"{spec.environment.hash}/{model}/{code}",
         }
         writer.write(json.dumps(request).encode() + b"\n")
         return reader, writer
@@ -170,7 +171,7 @@ class LocalEngine:
         try:
             connection = await self._reach(node, socket)
             self._connections[node] = connection
-            spec = self._job.spec
+            spec = self._job.scoring
             order = NodeOrder(
                 job=self._job.name,
                 job_dir=self._place.job_dir,

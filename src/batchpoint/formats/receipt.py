@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from batchpoint.domain.job import JobSpec
+from batchpoint.domain.job_spec import ScoreSpec
 from batchpoint.domain.model_shape import Noun
 
 FORMAT = "batchpoint-receipt/1"
@@ -75,22 +75,22 @@ class Receipt(Noun):
     timings: dict[str, float | str]
 
 
-def source_of(spec: JobSpec, inputs_hash: str) -> dict[str, dict[str, str | list[str] | None]]:
+def source_of(spec: ScoreSpec, inputs_hash: str) -> dict[str, dict[str, str | list[str] | None]]:
     """Name everything a job scored and scored with, by name and content hash.
 
     Args:
         spec: the job's specification.
         inputs_hash: hash over all slices of the manifest (`PlanTotals.inputs_hash`).
     """
-    code, environment = spec.code, spec.environment
+    code, environment, model = spec.code, spec.environment, spec.model
     return {
         "endpoint": {"name": spec.endpoint_name},
         "deployment": {"name": spec.deployment_name},
         "model": {
-            "name": spec.model.name,
-            "version": spec.model.version,
-            "type": spec.model.type,
-            "hash": spec.model.hash,
+            "name": model.name if model else None,
+            "version": model.version if model else None,
+            "type": model.type if model else None,
+            "hash": model.hash if model else None,
         },
         "code": {
             "scoring_script": code.scoring_script if code else None,
@@ -108,7 +108,7 @@ def source_of(spec: JobSpec, inputs_hash: str) -> dict[str, dict[str, str | list
     }
 
 
-def settings_of(spec: JobSpec) -> dict[str, object]:
+def settings_of(spec: ScoreSpec) -> dict[str, object]:
     """Return the effective settings, with the names but not the values of variables."""
     settings: dict[str, object] = spec.settings.model_dump(mode="json")
     settings["environment_variables"] = sorted(spec.settings.environment_variables)

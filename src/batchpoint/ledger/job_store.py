@@ -6,17 +6,20 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, false, func, or_, select, true
 from sqlalchemy.exc import IntegrityError
 
 from batchpoint.domain.errors import Conflict, NotFound, Unavailable
-from batchpoint.domain.job import TERMINAL_STATES, Job, JobSpec, JobState, JobStatus
+from batchpoint.domain.job import TERMINAL_STATES, Job, JobState, JobStatus
+from batchpoint.domain.job_spec import JobSpec
 from batchpoint.ledger.database import Database
 from batchpoint.ledger.delivery_store import Notice, add_notice, release_notice, with_deliveries
 from batchpoint.ledger.job_totals import add_ended
 from batchpoint.ledger.schema import checkpoints, jobs
 
 CHECKPOINTS_PER_READ = 64
+_SPECS: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 LEASE_SECONDS_MAX = 600.0
 
 
@@ -46,7 +49,7 @@ class JobStore(Database):
         Raises: Conflict (`idempotency_conflict`: the key came with another body; `conflict`: there
         is a job of this name).
         """
-        endpoint = job.spec.endpoint_name
+        endpoint = job.spec.endpoint_name or ""
         try:
             with self.writing() as connection:
                 known = _job_of_key(connection, endpoint, idempotency_key, body_hash)
@@ -56,7 +59,7 @@ class JobStore(Database):
                     jobs.insert().values(
                         name=job.name,
                         endpoint=endpoint,
-                        deployment=job.spec.deployment_name,
+                        deployment=job.spec.deployment_name or "",
                         spec=job.spec.model_dump_json(),
                         status=job.status.model_dump_json(),
                         terminal=job.status.state in TERMINAL_STATES,
@@ -368,7 +371,7 @@ def _job(row: RowMapping) -> Job:
         status = status.model_copy(update={"state": JobState.CANCEL_REQUESTED})
     return Job(
         name=row["name"],
-        spec=JobSpec.model_validate_json(row["spec"]),
+        spec=_SPECS.validate_json(row["spec"]),
         status=status,
         created_at=datetime.fromtimestamp(row["created_at"], UTC),
         version=row["version"],

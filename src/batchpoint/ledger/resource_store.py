@@ -11,7 +11,15 @@ from batchpoint.ledger.database import Database
 from batchpoint.ledger.schema import resources
 
 Kind = Literal[
-    "endpoint", "deployment", "compute", "datastore", "model", "environment", "data", "code"
+    "endpoint",
+    "deployment",
+    "compute",
+    "datastore",
+    "model",
+    "environment",
+    "data",
+    "code",
+    "component",
 ]
 ANONYMOUS = "anonymous"
 """Name of assets that were given none; their version is the hash of their content."""

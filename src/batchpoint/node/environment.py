@@ -13,7 +13,7 @@ from pathlib import Path
 
 from batchpoint.domain.asset import Environment
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.job import ResolvedEnvironment
+from batchpoint.domain.job_spec import ResolvedEnvironment
 from batchpoint.node.environment_store import EnvironmentRecord, EnvironmentStore
 from batchpoint.node.environment_substitution import EnvironmentSettings, Substituted, substituted
 from batchpoint.node.interpreter_search import (

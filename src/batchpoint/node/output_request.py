@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from batchpoint.domain.job import JobSpec
+from batchpoint.domain.job_spec import ScoreSpec
 from batchpoint.formats.receipt import ReceiptFile
 
 
@@ -36,7 +36,7 @@ class AssembleRequest:
     job: str
     job_dir: Path
     output_uri: str
-    spec: JobSpec
+    spec: ScoreSpec
     counted: Counts | None = None
     retries: int = 0
     timings: Mapping[str, float | str] = field(default_factory=dict[str, float | str])
@@ -61,7 +61,7 @@ class AssembleRequest:
             job=value["job"],
             job_dir=Path(value["job_dir"]),
             output_uri=value["output_uri"],
-            spec=JobSpec.model_validate(value["spec"]),
+            spec=ScoreSpec.model_validate(value["spec"]),
             counted=None if counted is None else Counts(*counted),
             retries=value["retries"],
             timings=value["timings"],

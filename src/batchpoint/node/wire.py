@@ -31,7 +31,7 @@ from batchpoint.core.messages import Assignment, AttemptError, Outcome, TaskResu
 from batchpoint.domain import limits
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import Unavailable
-from batchpoint.domain.job import JobSpec
+from batchpoint.domain.job_spec import ScoreSpec
 from batchpoint.domain.minibatch import MiniBatch, Slice, Task
 
 Message = dict[str, Any]
@@ -54,7 +54,7 @@ class NodeOrder:
 
     job: str
     job_dir: Path
-    spec: JobSpec
+    spec: ScoreSpec
     epoch: int
     node: str
     slots: int
@@ -140,7 +140,7 @@ def order_to_json(order: NodeOrder) -> Message:
         "node": order.node,
         "slots": order.slots,
         "threads": order.threads,
-        "access": _access_to_json(order.access),
+        "access": access_to_json(order.access),
     }
 
 
@@ -149,7 +149,7 @@ def order_from_json(value: Message) -> NodeOrder:
     return NodeOrder(
         job=value["job"],
         job_dir=Path(value["job_dir"]),
-        spec=JobSpec.model_validate(value["spec"]),
+        spec=ScoreSpec.model_validate(value["spec"]),
         epoch=value["epoch"],
         node=value["node"],
         slots=value["slots"],
@@ -158,7 +158,8 @@ def order_from_json(value: Message) -> NodeOrder:
     )
 
 
-def _access_to_json(access: StorageAccess) -> Message:
+def access_to_json(access: StorageAccess) -> Message:
+    """Return what opens data, credentials in clear: only for the agent's private socket."""
     return {
         "ambient": access.ambient,
         "datastores": [

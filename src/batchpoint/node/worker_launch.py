@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchpoint.domain.job import JobSpec, ScoringSettings
+from batchpoint.domain.job_spec import ScoreSpec, ScoringSettings
 from batchpoint.node.wire import NodeOrder
 from batchpoint.node.worker_messages import Header
 
@@ -69,8 +69,8 @@ def warm_key(order: NodeOrder) -> WarmKey:
     spec = order.spec
     return WarmKey(
         python=f"{spec.environment.python} {spec.environment.hash}",
-        model=f"{spec.model.hash} {spec.model.path}",
-        model_type=spec.model.type,
+        model=f"{spec.model.hash} {spec.model.path}" if spec.model else "",
+        model_type=spec.model.type if spec.model else "",
         code=f"{spec.code.hash} {spec.code.path}" if spec.code else "",
         scoring_script=spec.code.scoring_script if spec.code else "",
         environment=tuple(sorted(spec.settings.environment_variables.items())),
@@ -170,12 +170,15 @@ def _parameters(settings: ScoringSettings) -> str:
     return json.dumps(settings.parameters, sort_keys=True, ensure_ascii=False)
 
 
-def _model_as_only_child(spec: JobSpec, folder: Path) -> Path:
+def _model_as_only_child(spec: ScoreSpec, folder: Path) -> Path:
     """Return a path of the model at which it is the only thing in its folder.
 
     The store keeps it like that. Elsewhere it is a link below `folder`; MLflow follows none out of
     the folder it is in, so that only what is in the store can be loaded by it from there.
     """
+    if spec.model is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / "none"  # in an empty folder
     model = Path(spec.model.path)
     if list(model.parent.iterdir()) == [model]:
         return model

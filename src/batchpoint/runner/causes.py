@@ -7,7 +7,9 @@ from typing import Literal
 from batchpoint.core.messages import AttemptError, Finish
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError
-from batchpoint.domain.job import ErrorInfo, JobInput, JobSpec, Progress
+from batchpoint.domain.job import ErrorInfo, Progress
+from batchpoint.domain.job_pointers import JobInput
+from batchpoint.domain.job_spec import ScoreSpec
 from batchpoint.formats.documents import readable
 
 _Origin = Literal["user", "environment", "input", "storage", "batchpoint"]
@@ -23,7 +25,7 @@ _ORIGINS_OF_FAMILIES: dict[str, _Origin] = {
 }
 
 
-def cause_of(finish: Finish, spec: JobSpec, progress: Progress) -> ErrorInfo:
+def cause_of(finish: Finish, spec: ScoreSpec, progress: Progress) -> ErrorInfo:
     """Turn the decision to end a job as failed into the error that `job show` leads with."""
     error = finish.error
     message = readable(_sentence(finish.code, spec, progress) + _because(error))
@@ -53,7 +55,7 @@ def cause_from(error: BatchpointError) -> ErrorInfo:
     )
 
 
-def _sentence(code: str, spec: JobSpec, progress: Progress) -> str:
+def _sentence(code: str, spec: ScoreSpec, progress: Progress) -> str:
     attempts = spec.settings.max_retries + 1
     loading = "init() of the scoring script" if spec.code else "loading the model"
     sentences = {

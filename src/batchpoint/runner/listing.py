@@ -13,7 +13,7 @@ from urllib.parse import quote
 from batchpoint.core.path_pattern import compile_pattern
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid, Unavailable
-from batchpoint.domain.job_data import JobInput
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.minibatch import Slice
 from batchpoint.runner.local_listing import LEFT_OUT, local_entries
 from batchpoint.storage.input_names import place_of, prefixes_of

@@ -54,8 +54,8 @@ def request_for(
     return AssembleRequest(
         job=job.name,
         job_dir=folder.root,
-        output_uri=job.spec.output.uri,
-        spec=job.spec,
+        output_uri=job.scoring.output.uri,
+        spec=job.scoring,
         counted=counted,
         retries=status.progress.retries,
         timings=timings,

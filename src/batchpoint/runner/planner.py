@@ -12,7 +12,7 @@ from batchpoint.core.planning import Cutter, Segment
 from batchpoint.domain import limits
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import Invalid, Unavailable
-from batchpoint.domain.job import JobSpec
+from batchpoint.domain.job_spec import ScoreSpec
 from batchpoint.domain.minibatch import Slice
 from batchpoint.engines.interface import Engine
 from batchpoint.formats import manifest
@@ -39,7 +39,7 @@ class Planner:
 
     def __init__(
         self,
-        spec: JobSpec,
+        spec: ScoreSpec,
         folder: JobFolder,
         engine: Engine,
         log: Callable[[str], None],

@@ -60,7 +60,7 @@ class ScoreRunner:
     def __init__(self, job: Job, epoch: int, parts: RunnerParts) -> None:
         """Build for a job whose lease is held under `epoch`."""
         self._job = job
-        self._spec = job.spec
+        self._spec = job.scoring
         self._epoch = epoch
         self._ledger = parts.ledger
         self._engine = parts.engine
@@ -69,7 +69,7 @@ class ScoreRunner:
         self._prepare = parts.prepare
         self._access = parts.access
         self._log = JobLog(parts.folder.job_log, parts.clock)
-        self._standing = Standing(job.spec, job.status, parts.saw)
+        self._standing = Standing(job.scoring, job.status, parts.saw)
         self._records: list[m.Record] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._finish: m.Finish | None = None

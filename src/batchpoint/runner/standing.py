@@ -7,14 +7,8 @@ from datetime import datetime
 
 from batchpoint.core.accounting import Tally
 from batchpoint.core.lifecycle import advance
-from batchpoint.domain.job import (
-    TERMINAL_STATES,
-    ErrorInfo,
-    JobSpec,
-    JobState,
-    JobStatus,
-    Progress,
-)
+from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, JobState, JobStatus, Progress
+from batchpoint.domain.job_spec import ScoreSpec
 from batchpoint.node.output_request import AssembledOutput
 from batchpoint.runner.progress import Display, passes
 
@@ -26,7 +20,7 @@ class Standing:
     """
 
     def __init__(
-        self, spec: JobSpec, status: JobStatus, saw: Callable[[JobStatus], None] = lambda _: None
+        self, spec: ScoreSpec, status: JobStatus, saw: Callable[[JobStatus], None] = lambda _: None
     ) -> None:
         """Go on from the status that an earlier runner, or the invoke, has left.
 

@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from batchpoint.client.embedded_transport import EmbeddedTransport
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
-from batchpoint.domain.job import Invocation, Job, JobInput, JobState, JobStatus
+from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
+from batchpoint.domain.job import Invocation, Job, JobState, JobStatus
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.storage.locate import path_of
 from tests.unit.control_plane import ControlPlane, data_folder, mlflow_model
 
@@ -27,7 +28,7 @@ def deployed(plane: ControlPlane, tmp_path: Path) -> ControlPlane:
     model = {"path": str(mlflow_model(tmp_path / "model")), "type": "mlflow_model"}
     plane.registry.put_endpoint(BatchEndpoint(name="heart"))
     plane.registry.put_deployment(
-        BatchDeployment.model_validate({"name": "first", "endpoint_name": "heart", "model": model}),
+        ModelDeployment.model_validate({"name": "first", "endpoint_name": "heart", "model": model}),
         lambda line: None,
         set_default=True,
     )
@@ -45,7 +46,7 @@ def job(deployed: ControlPlane, tmp_path: Path) -> Job:
 @pytest.fixture
 def completed(plane: ControlPlane, job: Job) -> Job:
     """A job that has ended, with its results and logs where they belong."""
-    output = path_of(job.spec.output.uri)
+    output = path_of(job.scoring.output.uri)
     (output / "files").mkdir(parents=True)
     rows = "".join(f"a.csv,{row},{row / 2}\n" for row in range(500))
     (output / "predictions.csv").write_text(f"_file,_row,prediction\n{rows}")
@@ -64,5 +65,5 @@ def completed(plane: ControlPlane, job: Job) -> Job:
 def finish(plane: ControlPlane, job: Job, state: JobState) -> None:
     epoch = plane.ledger.acquire_lease(job.name, "me", 0.0, 15)
     assert epoch is not None
-    status = JobStatus(state=state, output_uri=job.spec.output.uri)
+    status = JobStatus(state=state, output_uri=job.scoring.output.uri)
     plane.ledger.finish(job.name, epoch, status)

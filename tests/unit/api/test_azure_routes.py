@@ -220,4 +220,4 @@ def test_the_oldest_form_looks_whether_it_is_a_file(
         dataset = {"dataInputType": "DataUrl", "Path": str(tmp_path / path)}
         answer = http.post("/endpoints/heart/jobs", json={"properties": {"dataset": dataset}})
         job = deployed.ledger.get_job(answer.json()["name"])
-        assert job.spec.input.type == (kind or "uri_file")
+        assert job.scoring.input.type == (kind or "uri_file")

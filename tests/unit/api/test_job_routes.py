@@ -144,7 +144,7 @@ def test_results_are_listed_and_downloaded(http: httpx.Client, completed: Job) -
         if (after := page["next_after"]) is None:
             break
     assert paths == [f["path"] for f in files]
-    root = path_of(completed.spec.output.uri)
+    root = path_of(completed.scoring.output.uri)
     whole = (root / "predictions.csv").read_bytes()
     assert http.get(f"{place}/predictions.csv").content == whole
     assert http.get(f"{place}/files/x%20y%25.txt").text == "made by the script"
@@ -161,7 +161,7 @@ def test_results_are_listed_and_downloaded(http: httpx.Client, completed: Job) -
 def test_nothing_outside_is_served(
     http: httpx.Client, completed: Job, plane: ControlPlane, path: str
 ) -> None:
-    root = path_of(completed.spec.output.uri)
+    root = path_of(completed.scoring.output.uri)
     (root / "link").symlink_to(plane.home / "ledger.db")
     answer = http.get(f"/jobs/{completed.name}/outputs/score/{path}")
     assert answer.status_code == 404

@@ -14,7 +14,7 @@ from batchpoint.api.problems import Problem
 from batchpoint.domain.asset import Code, Data, Environment, Model
 from batchpoint.domain.compute import Compute
 from batchpoint.domain.datastore import Datastore
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.domain.job import Invocation
 from batchpoint.domain.model_shape import Noun
 from batchpoint.domain.upload import TreeManifest
@@ -91,7 +91,7 @@ def test_the_documentation_has_a_heading_for_every_route(described: dict[str, An
 # The noun that each kind of body is read with; patches are merged into one.
 NOUNS: dict[str, type[Noun]] = {
     "endpoint": BatchEndpoint,
-    "deployment": BatchDeployment,
+    "deployment": ModelDeployment,
     "model": Model,
     "environment": Environment,
     "data": Data,

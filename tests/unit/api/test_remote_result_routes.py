@@ -61,7 +61,9 @@ def remote(plane: ControlPlane, job: Job, store: MemoryStore) -> Job:
     )
     for name, body in {**bodies, "_receipt.json": receipts.encode(receipt)}.items():
         store.put(f"out/{name}", body)
-    spec = job.spec.model_copy(update={"output": job.spec.output.model_copy(update={"uri": URI})})
+    spec = job.spec.model_copy(
+        update={"output": job.scoring.output.model_copy(update={"uri": URI})}
+    )
     finish(plane, job.model_copy(update={"spec": spec}), JobState.COMPLETED)
     return plane.ledger.get_job(job.name)
 

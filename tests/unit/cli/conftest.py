@@ -74,7 +74,7 @@ def end_job(plane: ControlPlane, name: str, state: JobState, **status: object) -
     epoch = plane.ledger.acquire_lease(name, "me", 0.0, 15)
     assert epoch is not None
     if state == JobState.COMPLETED:
-        output = path_of(job.spec.output.uri)
+        output = path_of(job.scoring.output.uri)
         output.mkdir(parents=True)
         (output / "predictions.csv").write_text("_file,_row,prediction\na.csv,0,0.5\nb.csv,0,1\n")
         failed = [
@@ -91,7 +91,7 @@ def end_job(plane: ControlPlane, name: str, state: JobState, **status: object) -
     ended = JobStatus.model_validate(
         {
             "state": state,
-            "output_uri": job.spec.output.uri,
+            "output_uri": job.scoring.output.uri,
             "started_at": job.created_at,
             "ended_at": job.created_at,
             "progress": Progress(phase="done", listed=True, items_total=2, items_done=2),

@@ -40,7 +40,7 @@ def test_a_data_asset_from_registration_to_a_job(
     shown = good(deployed, "job", "show", job["name"])
     assert "data asset  azureml:unlabeled:1" in shown
     assert "input       file://" in shown
-    assert plane.ledger.get_job(job["name"]).spec.input.asset == "azureml:unlabeled:1"
+    assert plane.ledger.get_job(job["name"]).scoring.input.asset == "azureml:unlabeled:1"
 
 
 def test_parameters_and_what_else_one_job_may_say(deployed: Cli, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from batchpoint.cli.resource_view import SERVER_FIELDS
 from batchpoint.domain.asset import Code, Data, Environment, Model
 from batchpoint.domain.compute import Compute
 from batchpoint.domain.datastore import Credentials, Datastore
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.settings import Settings, setting_keys
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -82,7 +82,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> set[str]:
     ("title", "model"),
     [
         ("Batch endpoint", BatchEndpoint),
-        ("Batch deployment", BatchDeployment),
+        ("Batch deployment", ModelDeployment),
         ("Compute", Compute),
         ("Model", Model),
         ("Environment", Environment),
@@ -93,7 +93,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> set[str]:
 )
 def test_every_field_has_its_row(title: str, model: type[BaseModel]) -> None:
     code = fields(model)
-    if model is BatchDeployment:
+    if model is ModelDeployment:
         code.remove("code_configuration")
         code |= {"code_configuration.code", "code_configuration.scoring_script"}
     if model is Datastore:

@@ -10,7 +10,8 @@ from batchpoint.cli.invocation_file import InputFlags, LoadedInvocation, load_in
 from batchpoint.cli.yaml_fields import FieldErrors
 from batchpoint.cli.yaml_files import Flags
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.job import Invocation, JobOutput
+from batchpoint.domain.job import Invocation
+from batchpoint.domain.job_pointers import JobOutput
 
 
 @pytest.fixture(autouse=True)

@@ -199,7 +199,7 @@ def test_jobs_as_a_table() -> None:
 def test_a_job_without_a_predictions_file_is_not_told_to_show_its_rows() -> None:
     job = ended(JobState.COMPLETED, items_done=3)
     assert "job head" in job_cards.next_commands(job)
-    settings = job.spec.settings.model_copy(update={"output_action": "summary_only"})
+    settings = job.scoring.settings.model_copy(update={"output_action": "summary_only"})
     silent = job.model_copy(update={"spec": job.spec.model_copy(update={"settings": settings})})
     assert "job head" not in job_cards.next_commands(silent)
     assert "job download" in job_cards.next_commands(silent)

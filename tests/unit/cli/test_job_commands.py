@@ -23,7 +23,7 @@ def test_invoke_prints_the_job_and_goes(deployed: Cli, plane: ControlPlane, tmp_
     assert ended.code == 0, ended.err
     assert ended.out.startswith("Started job heart-")
     [job] = plane.ledger.list_jobs(limit=10)
-    assert job.spec.input.uri == (tmp_path / "data").as_uri()
+    assert job.scoring.input.uri == (tmp_path / "data").as_uri()
     assert plane.wakes
 
 
@@ -38,7 +38,7 @@ def test_invoke_as_az_spells_it(deployed: Cli, plane: ControlPlane, tmp_path: Pa
         "--set", "error_threshold=0", "--job-name", "my-job", "--query", "name", "-o", "tsv",
     )  # fmt: skip
     assert (ended.code, ended.out) == (0, "my-job\n"), ended.err
-    spec = plane.ledger.get_job("my-job").spec
+    spec = plane.ledger.get_job("my-job").scoring
     settings = spec.settings
     assert (settings.mini_batch_size, settings.max_retries, settings.timeout_seconds) == (3, 1, 40)
     assert settings.error_threshold == 0

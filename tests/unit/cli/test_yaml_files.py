@@ -13,7 +13,7 @@ from batchpoint.cli import yaml_deployment, yaml_files
 from batchpoint.cli.yaml_fields import FieldErrors
 from batchpoint.cli.yaml_nodes import plain
 from batchpoint.cli.yaml_tree import parse_mapping
-from batchpoint.domain.endpoint import BatchDeployment
+from batchpoint.domain.endpoint import ModelDeployment
 from batchpoint.domain.errors import Invalid
 
 Write = Callable[[str, str], Path]
@@ -351,7 +351,7 @@ def test_any_text_is_a_mapping_or_refused(text: str) -> None:
     assert isinstance(plain(tree), dict)
 
 
-@given(st.dictionaries(st.sampled_from(sorted(BatchDeployment.model_fields)), json_values))
+@given(st.dictionaries(st.sampled_from(sorted(ModelDeployment.model_fields)), json_values))
 def test_any_values_are_a_deployment_or_refused(data: dict[str, object]) -> None:
     from batchpoint.cli.yaml_nodes import MapNode, Mark
     from batchpoint.cli.yaml_overrides import tree_of

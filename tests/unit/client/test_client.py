@@ -9,7 +9,6 @@ import pytest
 from pydantic import SecretStr
 
 from batchpoint import (
-    BatchDeployment,
     BatchEndpoint,
     Client,
     Code,
@@ -23,6 +22,7 @@ from batchpoint import (
     Job,
     JobState,
     Model,
+    ModelDeployment,
 )
 from batchpoint.domain.errors import Conflict, Invalid, JobFailed, NotFound, Unavailable
 from batchpoint.domain.job import ErrorInfo, JobStatus
@@ -51,12 +51,12 @@ def finish(plane: ControlPlane, job: str, status: JobStatus) -> None:
 
 def publish(plane: ControlPlane, job: Job, files: dict[str, bytes]) -> None:
     """Leave results where a runner would, and end the job."""
-    output = path_of(job.spec.output.uri)
+    output = path_of(job.scoring.output.uri)
     for name, content in files.items():
         path = output / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    status = JobStatus(state=JobState.COMPLETED, output_uri=job.spec.output.uri)
+    status = JobStatus(state=JobState.COMPLETED, output_uri=job.scoring.output.uri)
     finish(plane, job.name, status)
 
 
@@ -135,7 +135,7 @@ def test_every_noun_has_its_verbs(either: Either, model: Path, tmp_path: Path) -
     )
     assert environment.conda_file == {"dependencies": ["python=3.11", {"pip": ["numpy"]}]}
     client.computes.create_or_update(Compute(name="cluster", max_instances=3))
-    wanted = BatchDeployment(
+    wanted = ModelDeployment(
         name="first",
         endpoint_name="heart",
         model="azureml:m@latest",
@@ -296,11 +296,11 @@ def test_local_data_is_sent_to_a_server_elsewhere_and_once(
     (data / ".amlignore").write_text("*.txt\n.amlignore\n")
     first = elsewhere.invoke("heart", data)
     assert sent == ["data/a.csv"]
-    read = path_of(first.job.spec.input.sources[0])
+    read = path_of(first.job.scoring.input.sources[0])
     assert [path.name for path in read.iterdir()] == ["a.csv"]
     assert read != data
     again = elsewhere.invoke("heart", data)
-    assert again.job.spec.input == first.job.spec.input
+    assert again.job.scoring.input == first.job.scoring.input
     assert sent == ["data/a.csv"]
     (data / "c.csv").write_text("x\n2\n")
     elsewhere.invoke("heart", str(data / "*.csv"))
@@ -315,7 +315,7 @@ def test_only_what_matches_the_pattern_is_sent(
     (data / "big.bin").write_text("never sent")
     job = elsewhere.invoke("heart", Input(data, pattern="*.csv"))
     assert sent == ["data/a.csv"]
-    assert job.job.spec.input.pattern == "*.csv"
+    assert job.job.scoring.input.pattern == "*.csv"
     with pytest.raises(Invalid, match="no file that matches the pattern"):
         elsewhere.invoke("heart", Input(data, pattern="*.tsv"))
 
@@ -328,7 +328,7 @@ def test_several_files_are_sent_one_by_one(
     (data / "b.csv").write_text("x\n2\n")
     job = elsewhere.invoke("heart", [data / "b.csv", data / "a.csv"])
     assert sent == ["b.csv", "a.csv"]
-    assert [path_of(uri).read_text() for uri in job.job.spec.input.sources] == [
+    assert [path_of(uri).read_text() for uri in job.job.scoring.input.sources] == [
         "x\n2\n", "x\n1\n",
     ]  # fmt: skip
 
@@ -348,8 +348,8 @@ def test_a_server_elsewhere_is_not_told_of_local_folders(
         elsewhere.invoke("heart", tmp_path / "empty")
     assert (empty.value.code, empty.value.where) == ("input_unreadable", "input.uri")
     own = elsewhere.invoke("heart", data.as_uri(), output=(tmp_path / "out").as_uri())
-    assert own.job.spec.input.uri == data.as_uri()
-    assert own.job.spec.output.uri == (tmp_path / "out").as_uri()
+    assert own.job.scoring.input.uri == data.as_uri()
+    assert own.job.scoring.output.uri == (tmp_path / "out").as_uri()
 
 
 def test_without_a_server_nothing_is_copied(
@@ -359,7 +359,7 @@ def test_without_a_server_nothing_is_copied(
     before = sorted((plane.home / "store").iterdir())
     job = client.invoke("heart", data)
     client.data.create_or_update(Data(name="d", path=str(data)))
-    assert job.job.spec.input.uri == data.as_uri()
+    assert job.job.scoring.input.uri == data.as_uri()
     assert sorted((plane.home / "store").iterdir()) == before
 
 
@@ -381,10 +381,10 @@ def test_a_data_asset_is_scored_as_what_it_is(either: Either, model: Path, data:
     client.deploy(model, "heart")
     client.data.create_or_update(Data(name="f", path=str(data / "a.csv"), type="uri_file"))
     job = client.invoke("heart", "azureml:f@latest")
-    assert (job.job.spec.input.type, job.job.spec.input.asset) == ("uri_file", "azureml:f:1")
+    assert (job.job.scoring.input.type, job.job.scoring.input.asset) == ("uri_file", "azureml:f:1")
     (data / "b.csv").write_text("x\n2\n")
     both = client.invoke("heart", ["azureml:f:1", data / "b.csv"])
-    assert both.job.spec.input.type == "uri_file"
+    assert both.job.scoring.input.type == "uri_file"
     with pytest.raises(Invalid, match="all files or all folders"):
         client.invoke("heart", ["azureml:f:1", data])
     with pytest.raises(NotFound) as caught:
@@ -429,8 +429,8 @@ def test_a_job_from_invoke_to_download(
         environment_variables={"A": "b"},
     )
     assert job.status.state is JobState.QUEUED
-    assert job.job.spec.settings.error_threshold == 0
-    assert job.job.spec.output.uri == (tmp_path / "out").as_uri()
+    assert job.job.scoring.settings.error_threshold == 0
+    assert job.job.scoring.output.uri == (tmp_path / "out").as_uri()
     assert [found.name for found in client.jobs.list("heart", "default")] == [job.name]
     assert client.job(job.name).job == job.job
     with pytest.raises(Conflict):

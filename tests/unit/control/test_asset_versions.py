@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from batchpoint.domain.asset import Code, Data, Environment, Model
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
 from tests.unit.control_plane import ControlPlane, code_folder, data_folder, mlflow_model
 
@@ -201,7 +201,7 @@ def test_deployments_share_registered_code(plane: ControlPlane, tmp_path: Path) 
     (tmp_path / "m.pkl").write_bytes(b"weights")
     for reference in ("azureml:scorer:1", "azureml:scorer@latest", long, f"azureml:{long}"):
         deployment, _ = plane.registry.put_deployment(
-            BatchDeployment.model_validate(
+            ModelDeployment.model_validate(
                 {
                     "name": "first",
                     "endpoint_name": "heart",
@@ -251,7 +251,7 @@ def test_a_deployment_keeps_what_it_was_given_when_its_assets_go(
         "model": "azureml:heart@latest",
         "environment": "azureml:sk:1",
     }
-    plane.registry.put_deployment(BatchDeployment.model_validate(asked), lambda line: None)
+    plane.registry.put_deployment(ModelDeployment.model_validate(asked), lambda line: None)
     before = plane.registry.deployed("heart", "first")
     plane.assets.models.delete("heart", None)
     plane.assets.environments.archive("sk", None)

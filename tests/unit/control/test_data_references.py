@@ -6,9 +6,10 @@ import pytest
 
 from batchpoint.control.data_references import below
 from batchpoint.domain.asset import Data, Model
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.domain.errors import BatchpointError, Conflict, Invalid, NotFound
-from batchpoint.domain.job import Invocation, Job, JobInput, JobState, JobStatus
+from batchpoint.domain.job import Invocation, Job, JobState, JobStatus
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.storage.locate import path_of
 from tests.unit.control_plane import ControlPlane, data_folder, mlflow_model
 
@@ -163,7 +164,7 @@ def job(plane: ControlPlane, tmp_path: Path, rows: Path) -> Job:
     model = Model(path=str(mlflow_model(tmp_path / "model")), type="mlflow_model")
     plane.registry.put_endpoint(BatchEndpoint(name="heart"))
     plane.registry.put_deployment(
-        BatchDeployment(name="first", endpoint_name="heart", model=model),
+        ModelDeployment(name="first", endpoint_name="heart", model=model),
         lambda line: None,
         set_default=True,
     )
@@ -173,12 +174,12 @@ def job(plane: ControlPlane, tmp_path: Path, rows: Path) -> Job:
 def ended(plane: ControlPlane, job: Job, state: JobState) -> None:
     epoch = plane.ledger.acquire_lease(job.name, "me", 0.0, 15)
     assert epoch is not None
-    plane.ledger.finish(job.name, epoch, JobStatus(state=state, output_uri=job.spec.output.uri))
+    plane.ledger.finish(job.name, epoch, JobStatus(state=state, output_uri=job.scoring.output.uri))
 
 
 def test_invoking_with_a_data_asset_records_both(job: Job, rows: Path) -> None:
-    assert job.spec.input.uri == rows.as_uri()
-    assert job.spec.input.asset == "azureml:rows:2"
+    assert job.scoring.input.uri == rows.as_uri()
+    assert job.scoring.input.asset == "azureml:rows:2"
 
 
 def test_the_output_of_a_job_is_an_input_once_it_has_completed(
@@ -189,9 +190,9 @@ def test_the_output_of_a_job_is_an_input_once_it_has_completed(
         resolved(plane, place)
     assert caught.value.code == "job_not_finished"
     ended(plane, job, JobState.COMPLETED)
-    assert resolved(plane, place).uri == job.spec.output.uri
+    assert resolved(plane, place).uri == job.scoring.output.uri
     inner = resolved(plane, f"{place}/paths/files/a b.csv").uri
-    assert inner == f"{job.spec.output.uri.rstrip('/')}/files/a%20b.csv"
+    assert inner == f"{job.scoring.output.uri.rstrip('/')}/files/a%20b.csv"
     with pytest.raises(NotFound) as missing:
         resolved(plane, f"azureml://jobs/{job.name}/outputs/other")
     assert missing.value.code == "output_not_found"
@@ -206,15 +207,15 @@ def test_a_job_that_failed_left_nothing(plane: ControlPlane, job: Job) -> None:
 
 def test_a_data_asset_may_be_the_output_of_a_job(plane: ControlPlane, job: Job) -> None:
     ended(plane, job, JobState.COMPLETED)
-    path_of(job.spec.output.uri).mkdir(parents=True)
+    path_of(job.scoring.output.uri).mkdir(parents=True)
     place = f"azureml://jobs/{job.name}/outputs/score"
     assert plane.assets.data.register(Data(name="scores", path=place)).path == place
-    assert resolved(plane, "azureml:scores:1").uri == job.spec.output.uri
+    assert resolved(plane, "azureml:scores:1").uri == job.scoring.output.uri
 
 
 def test_a_model_may_be_what_a_job_left(plane: ControlPlane, job: Job) -> None:
     ended(plane, job, JobState.COMPLETED)
-    mlflow_model(path_of(job.spec.output.uri) / "model")
+    mlflow_model(path_of(job.scoring.output.uri) / "model")
     for output in ("score", "artifacts"):
         path = f"azureml://jobs/{job.name}/outputs/{output}/paths/model"
         model = plane.assets.models.register(Model(name="m", path=path, type="mlflow_model"))

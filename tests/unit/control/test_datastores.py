@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from batchpoint.domain.asset import Data, Model
 from batchpoint.domain.datastore import Datastore
 from batchpoint.domain.datastore_urls import lies_inside
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
-from batchpoint.domain.job import Invocation, JobInput, JobOutput, JobState, JobStatus
+from batchpoint.domain.job import Invocation, JobState, JobStatus
+from batchpoint.domain.job_pointers import JobInput, JobOutput
 from batchpoint.domain.references import DatastorePath
 from tests.unit.control_plane import ControlPlane, data_folder, mlflow_model
 
@@ -394,7 +395,7 @@ def test_one_that_a_job_needs_stays_until_the_job_has_ended(
     model = Model(path=str(mlflow_model(tmp_path / "model")), type="mlflow_model")
     plane.registry.put_endpoint(BatchEndpoint(name="heart"))
     plane.registry.put_deployment(
-        BatchDeployment(name="first", endpoint_name="heart", model=model),
+        ModelDeployment(name="first", endpoint_name="heart", model=model),
         lambda line: None,
         set_default=True,
     )

@@ -4,8 +4,9 @@ import threading
 from pathlib import Path
 
 from batchpoint.domain.asset import Model
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
-from batchpoint.domain.job import Invocation, Job, JobInput
+from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
+from batchpoint.domain.job import Invocation, Job
+from batchpoint.domain.job_pointers import JobInput
 from tests.unit.control_plane import ControlPlane, data_folder, mlflow_model
 
 SWITCHES = 30
@@ -16,7 +17,7 @@ def test_callers_see_one_default_or_the_other(plane: ControlPlane, tmp_path: Pat
     for name in ("torch", "keras"):
         model = Model(path=str(mlflow_model(tmp_path / name)), type="mlflow_model")
         plane.registry.put_deployment(
-            BatchDeployment(name=name, endpoint_name="digits", model=model),
+            ModelDeployment(name=name, endpoint_name="digits", model=model),
             lambda line: None,
             set_default=name == "torch",
         )
@@ -50,7 +51,8 @@ def test_callers_see_one_default_or_the_other(plane: ControlPlane, tmp_path: Pat
     assert {job.spec.deployment_name for job in jobs} == {"torch", "keras"}
     for job in jobs:
         assert plane.ledger.get_job(job.name).spec == job.spec
-        assert job.spec.model.path.endswith(f"/{job.spec.deployment_name}")
+        assert job.scoring.model is not None
+        assert job.scoring.model.path.endswith(f"/{job.spec.deployment_name}")
     # The first may go now by force, and callers notice nothing.
     plane.registry.delete_deployment("digits", "keras", force=True)
     last = plane.invocations.invoke("digits", Invocation(input=source))

@@ -9,7 +9,7 @@ import pytest
 from batchpoint.control.input_checks import InputChecks
 from batchpoint.domain.datastore import Datastore, DatastoreAccess, StorageAccess
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.job import JobInput
+from batchpoint.domain.job_pointers import JobInput
 
 
 @pytest.fixture

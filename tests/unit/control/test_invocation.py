@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batchpoint.domain.compute import Compute
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.domain.errors import BatchpointError, Conflict, Invalid
 from batchpoint.domain.job import Invocation, Job, JobState
 from tests.unit.control_plane import ControlPlane, data_folder, mlflow_model
@@ -20,7 +20,7 @@ def ready(plane: ControlPlane, tmp_path: Path) -> ControlPlane:
     plane.registry.put_endpoint(BatchEndpoint(name="heart"))
     model = {"path": str(mlflow_model(tmp_path / "model")), "type": "mlflow_model"}
     plane.registry.put_deployment(
-        BatchDeployment.model_validate({"name": "first", "endpoint_name": "heart", "model": model}),
+        ModelDeployment.model_validate({"name": "first", "endpoint_name": "heart", "model": model}),
         lambda line: None,
         set_default=True,
     )
@@ -40,12 +40,13 @@ def test_a_job_holds_everything_that_was_decided(ready: ControlPlane, tmp_path: 
     assert ready.ledger.get_job(job.name) == job
     assert job.name.startswith("heart-")
     assert job.status.state is JobState.QUEUED
-    spec = job.spec
+    spec = job.scoring
     assert (spec.endpoint_name, spec.deployment_name, spec.compute) == ("heart", "first", "local")
     assert (spec.idle_seconds, spec.max_instances) == (7, 9)
     assert spec.settings.mini_batch_size == 4
     assert spec.input.uri == (tmp_path / "data").as_uri()
     assert spec.output.uri == (ready.home / "outputs" / job.name / "score").as_uri()
+    assert spec.model is not None
     assert Path(spec.model.path, "MLmodel").is_file()
     assert (spec.experiment_name, spec.tags) == ("e", {"a": "1"})
     assert ready.wakes == ["woken"]
@@ -154,7 +155,7 @@ def test_inputs_with_any_name_are_found(ready: ControlPlane, tmp_path: Path) -> 
     for uri in (str(folder), folder.as_uri()):
         source = {"type": "uri_folder", "uri": uri}
         job = ready.invocations.invoke("heart", body(tmp_path, input=source))
-        assert job.spec.input.uri == folder.as_uri()
+        assert job.scoring.input.uri == folder.as_uri()
 
 
 def test_outputs_never_replace_anything(ready: ControlPlane, tmp_path: Path) -> None:

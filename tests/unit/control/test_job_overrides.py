@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from batchpoint.control.registry import Deployed
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.domain.errors import Conflict, Invalid
-from batchpoint.domain.job import Invocation, JobSpec
+from batchpoint.domain.job import Invocation
+from batchpoint.domain.job_spec import ScoreSpec
 from tests.unit.control_plane import ControlPlane, code_folder, data_folder
 
 DEPLOYED = {
@@ -31,7 +32,7 @@ def ready(plane: ControlPlane, tmp_path: Path) -> ControlPlane:
     plane.registry.put_endpoint(BatchEndpoint(name="heart"))
     code = {"code": str(code_folder(tmp_path / "code")), "scoring_script": "score.py"}
     plane.registry.put_deployment(
-        BatchDeployment.model_validate(
+        ModelDeployment.model_validate(
             {
                 "name": "first",
                 "endpoint_name": "heart",
@@ -48,11 +49,11 @@ def ready(plane: ControlPlane, tmp_path: Path) -> ControlPlane:
     return plane
 
 
-def resolved(plane: ControlPlane, tmp_path: Path, **fields: Any) -> JobSpec:
+def resolved(plane: ControlPlane, tmp_path: Path, **fields: Any) -> ScoreSpec:
     source = {"type": "uri_folder", "uri": str(tmp_path / "data")}
     body = Invocation.model_validate({"input": source} | fields)
     job = plane.invocations.invoke("heart", body)
-    return plane.ledger.get_job(job.name).spec
+    return plane.ledger.get_job(job.name).scoring
 
 
 @pytest.mark.parametrize(

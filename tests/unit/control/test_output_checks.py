@@ -10,7 +10,7 @@ import pytest
 from batchpoint.control.output_checks import PROBE, OutputChecks
 from batchpoint.domain.datastore import Datastore, StorageAccess
 from batchpoint.domain.errors import BatchpointError, Conflict, Invalid, NotFound, Unavailable
-from batchpoint.domain.job import JobOutput
+from batchpoint.domain.job_pointers import JobOutput
 from batchpoint.storage import object_locations
 from batchpoint.storage.store import Location
 from tests.contracts.memory_store import MemoryStore

@@ -7,9 +7,10 @@ import pytest
 
 from batchpoint.domain.asset import Environment, Model
 from batchpoint.domain.compute import Compute
-from batchpoint.domain.endpoint import BatchDeployment, BatchEndpoint
+from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
-from batchpoint.domain.job import Invocation, Job, JobInput, JobState, JobStatus
+from batchpoint.domain.job import Invocation, Job, JobState, JobStatus
+from batchpoint.domain.job_pointers import JobInput
 from tests.unit.control_plane import (
     ControlPlane,
     code_folder,
@@ -19,8 +20,8 @@ from tests.unit.control_plane import (
 )
 
 
-def deployment(model: str | Model, **fields: Any) -> BatchDeployment:
-    return BatchDeployment.model_validate(
+def deployment(model: str | Model, **fields: Any) -> ModelDeployment:
+    return ModelDeployment.model_validate(
         {"name": "first", "endpoint_name": "heart", "model": model} | fields
     )
 
@@ -122,8 +123,8 @@ def test_a_running_job_keeps_what_it_was_given(ready: ControlPlane, tmp_path: Pa
     assert updated.settings.mini_batch_size == 3
     assert ready.ledger.get_job(job.name).spec == job.spec
     later = start(ready, tmp_path)
-    assert later.spec.model.hash != job.spec.model.hash
-    assert later.spec.settings.mini_batch_size == 3
+    assert later.scoring.model != job.scoring.model
+    assert later.scoring.settings.mini_batch_size == 3
 
 
 def test_the_default_is_not_deleted_by_accident(ready: ControlPlane) -> None:

@@ -38,11 +38,11 @@ def stored(tmp_path, bodies: dict[str, bytes], store: MemoryStore | None = None)
 
 def finished(**settings):
     job = new_job()
-    environment = job.spec.environment.model_copy(update={"python": sys.executable})
+    environment = job.scoring.environment.model_copy(update={"python": sys.executable})
     spec = job.spec.model_copy(
         update={
             "environment": environment,
-            "settings": job.spec.settings.model_copy(update=settings),
+            "settings": job.scoring.settings.model_copy(update=settings),
         }
     )
     return job.model_copy(update={"spec": spec})

@@ -6,7 +6,7 @@ import pytest
 
 from batchpoint.control.scoring_script import check_scoring_script
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.job import ResolvedCode
+from batchpoint.domain.job_spec import ResolvedCode
 
 INIT = "def init():\n    pass\n"
 RUN = "def run(mini_batch):\n    return mini_batch\n"

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from batchpoint.control.scoring_settings import effective, with_defaults
-from batchpoint.domain.endpoint import BatchDeployment
+from batchpoint.domain.endpoint import ModelDeployment
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import Overrides
 
 
-def deployment(settings: dict[str, Any] | None = None, **fields: Any) -> BatchDeployment:
-    return BatchDeployment.model_validate(
+def deployment(settings: dict[str, Any] | None = None, **fields: Any) -> ModelDeployment:
+    return ModelDeployment.model_validate(
         {"name": "first", "endpoint_name": "heart", "model": "m:1", "settings": settings or {}}
         | fields
     )

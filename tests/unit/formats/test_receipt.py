@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from batchpoint.domain.job import JobInput
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.formats import receipt as receipts
 from batchpoint.formats.documents import readable
 from batchpoint.formats.receipt import (
@@ -18,7 +18,7 @@ from tests.unit.resolved_jobs import new_job
 
 
 def a_receipt() -> Receipt:
-    spec = new_job().spec
+    spec = new_job().scoring
     return Receipt(
         job="heart-1",
         batchpoint_version="0.1.0",
@@ -53,7 +53,7 @@ def test_names_that_are_not_unicode_do_not_break_it():
 
 
 def test_values_of_variables_are_left_out():
-    spec = new_job().spec
+    spec = new_job().scoring
     settings = spec.settings.model_copy(update={"environment_variables": {"KEY": "hunter2"}})
     told = receipts.settings_of(spec.model_copy(update={"settings": settings}))
     assert told["environment_variables"] == ["KEY"]
@@ -61,13 +61,13 @@ def test_values_of_variables_are_left_out():
 
 
 def test_a_model_without_code_has_no_code():
-    spec = new_job().spec.model_copy(update={"code": None})
+    spec = new_job().scoring.model_copy(update={"code": None})
     assert receipts.source_of(spec, "")["code"] == {"scoring_script": None, "hash": None}
 
 
 def test_several_inputs_are_all_told():
     several = JobInput(type="uri_file", uris=("file:///a.csv", "s3://b/c.csv"))
-    spec = new_job().spec.model_copy(update={"input": several})
+    spec = new_job().scoring.model_copy(update={"input": several})
     receipt = a_receipt().model_copy(update={"source": receipts.source_of(spec, "ab" * 32)})
     read = receipts.decode(receipts.encode(receipt))
     assert read.source["input"]["uris"] == ["file:///a.csv", "s3://b/c.csv"]

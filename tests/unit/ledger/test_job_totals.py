@@ -43,8 +43,8 @@ def test_a_job_moves_from_the_open_ones_to_the_ended_ones(ledger: Ledger) -> Non
     job = ledger.get_job("j-1")
     assert ended == [
         Totals(
-            job.spec.endpoint_name,
-            job.spec.deployment_name,
+            job.spec.endpoint_name or "",
+            job.spec.deployment_name or "",
             "Completed",
             jobs=2,
             items=12,

@@ -24,11 +24,11 @@ class OutputJob:
 
     def __init__(self, home: Path, *, frames_per_part: int = 3, **settings: object) -> None:
         job = new_job()
-        environment = job.spec.environment.model_copy(update={"python": sys.executable})
+        environment = job.scoring.environment.model_copy(update={"python": sys.executable})
         self.name = job.name
-        self.spec = job.spec.model_copy(
+        self.spec = job.scoring.model_copy(
             update={
-                "settings": job.spec.settings.model_copy(update=settings),
+                "settings": job.scoring.settings.model_copy(update=settings),
                 "environment": environment,
             }
         )

@@ -9,7 +9,7 @@ from batchpoint.formats import documents
 from batchpoint.runner import causes
 from tests.unit.resolved_jobs import new_job
 
-SPEC = new_job().spec
+SPEC = new_job().scoring
 
 
 def test_whatever_the_names_of_files_are_the_cause_can_be_stored() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.job_data import JobInput
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.minibatch import Slice
 from batchpoint.runner.listing import Listing, Locations
 

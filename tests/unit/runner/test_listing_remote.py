@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batchpoint.core.path_pattern import compile_pattern
 from batchpoint.domain.errors import Invalid, Unavailable
-from batchpoint.domain.job import JobInput
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.minibatch import Slice
 from batchpoint.runner.listing import Listing
 from tests.contracts.memory_store import MemoryLocations, MemoryStore, does_not_answer, etag_of

@@ -11,7 +11,8 @@ import pytest
 from batchpoint.core.messages import PlanGrew, PlanSealed
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid, Unavailable
-from batchpoint.domain.job import Job, JobInput
+from batchpoint.domain.job import Job
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.minibatch import Slice
 from batchpoint.formats import manifest
 from batchpoint.formats.layout import JobFolder, job_folder
@@ -45,7 +46,7 @@ def planner(job: Job, tmp_path: Path) -> tuple[Planner, JobFolder]:
         raise AssertionError(pieces)  # nothing is scored here
 
     engine = SimulatedEngine(job, 1, folder, score)
-    return Planner(job.spec, folder, engine, lambda _: None), folder
+    return Planner(job.scoring, folder, engine, lambda _: None), folder
 
 
 async def grown(plan: Planner, stop_after: int = 99) -> list[PlanGrew | PlanSealed]:

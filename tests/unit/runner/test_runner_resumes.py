@@ -19,7 +19,8 @@ from batchpoint.core.lifecycle import JOB_TRANSITIONS
 from batchpoint.core.messages import Record
 from batchpoint.domain import limits
 from batchpoint.domain.errors import Unavailable
-from batchpoint.domain.job import Job, JobInput, JobOutput, JobState, JobStatus
+from batchpoint.domain.job import Job, JobState, JobStatus
+from batchpoint.domain.job_pointers import JobInput, JobOutput
 from batchpoint.domain.minibatch import Slice
 from batchpoint.formats.layout import JobFolder, job_folder
 from batchpoint.ledger.job_store import Renewed
@@ -78,7 +79,7 @@ def new_world(root: Path, output: str) -> World:
     for number in range(ITEMS):
         (root / "in" / f"item-{number:03d}").write_text("x")
     plain = new_job()
-    settings = plain.spec.settings.model_copy(
+    settings = plain.scoring.settings.model_copy(
         update={"mini_batch_size": SIZE, "instance_count": 2, "max_retries": 1}
     )
     spec = plain.spec.model_copy(

@@ -22,7 +22,7 @@ OUTPUT = AssembledOutput("/out", "predictions.csv", 10, 9, 1, 18, 2, 0, ())
 def test_every_way_of_a_runner_is_in_the_lifecycle(
     found: JobState, cancel: bool, end: JobState
 ) -> None:
-    standing = Standing(new_job().spec, JobStatus(state=found))
+    standing = Standing(new_job().scoring, JobStatus(state=found))
     seen = [found]
 
     def look() -> None:
@@ -46,7 +46,7 @@ def test_every_way_of_a_runner_is_in_the_lifecycle(
 
 def test_the_last_numbers_are_those_of_the_output() -> None:
     shown = Progress(items_done=12, rows_done=40, items_total=12, eta_seconds=3.0)
-    standing = Standing(new_job().spec, JobStatus(state=JobState.RUNNING, progress=shown))
+    standing = Standing(new_job().scoring, JobStatus(state=JobState.RUNNING, progress=shown))
     standing.begin(NOON)
     standing.writing()
     standing.published(OUTPUT)
@@ -59,5 +59,5 @@ def test_the_last_numbers_are_those_of_the_output() -> None:
 @pytest.mark.parametrize("phase", ["scoring", "writing"])
 def test_it_is_remembered_that_an_earlier_runner_may_have_published(phase: str) -> None:
     progress = Progress.model_validate({"phase": phase})
-    standing = Standing(new_job().spec, JobStatus(progress=progress))
+    standing = Standing(new_job().scoring, JobStatus(progress=progress))
     assert standing.was_writing == (phase == "writing")

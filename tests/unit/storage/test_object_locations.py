@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from batchpoint.domain.datastore import Credentials, Datastore, DatastoreAccess, StorageAccess
 from batchpoint.domain.errors import BatchpointError, NotFound
-from batchpoint.domain.job import JobInput
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.storage.local_store import LocalStore
 from batchpoint.storage.locate import shown_of
 from batchpoint.storage.object_locations import ObjectLocations, is_remote, open_store, uri_of
