@@ -4,6 +4,7 @@ python -m bench                        all workloads, three rounds
 python -m bench --only W1a,W3 --quick  batchpoint and what it is compared with, one round
 python -m bench storage                object stores, next to obstore used by hand
 python -m bench remote                 inputs in object stores (see remote_inputs.py)
+python -m bench pipelines              graphs of steps, next to a pool of processes
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ def main() -> int:
         from bench import remote_inputs  # its servers are not needed for anything else
 
         return remote_inputs.main(sys.argv[2:])
+    if sys.argv[1:2] == ["pipelines"]:
+        from bench import pipelines
+
+        return pipelines.main(sys.argv[2:])
     arguments = _arguments()
     workloads = all_workloads(arguments.images)
     chosen = [name for name in workloads if name in arguments.only] or list(workloads)
