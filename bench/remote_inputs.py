@@ -33,9 +33,9 @@ from batchpoint.node.parquet_footers import ParquetFooters
 from batchpoint.node.remote_files import RemoteFiles
 from batchpoint.node.staging_ahead import StagingAhead
 from batchpoint.node.ticket import Ticket
-from batchpoint.runner.listing import Listing
 from batchpoint.runner.supervisor_link import SupervisorLink
 from batchpoint.settings import Settings
+from batchpoint.storage.listing import Listing
 from batchpoint.storage.object_locations import ObjectLocations
 from batchpoint.storage.object_store_opening import open_client
 from batchpoint.storage.store import Store

@@ -17,8 +17,8 @@ from batchpoint.domain.minibatch import Slice
 from batchpoint.engines.interface import Engine
 from batchpoint.formats import manifest
 from batchpoint.formats.layout import JobFolder
-from batchpoint.runner.listing import Listing, Locations
 from batchpoint.runner.plan_book import PlanBook
+from batchpoint.storage.listing import Listing, Locations
 from batchpoint.storage.locate import is_local
 
 _ITEMS_PER_STEP = 4_000

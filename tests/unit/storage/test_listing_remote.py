@@ -13,7 +13,7 @@ from batchpoint.core.path_pattern import compile_pattern
 from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.minibatch import Slice
-from batchpoint.runner.listing import Listing
+from batchpoint.storage.listing import Listing
 from tests.contracts.memory_store import MemoryLocations, MemoryStore, does_not_answer, etag_of
 
 

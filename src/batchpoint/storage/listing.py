@@ -15,8 +15,8 @@ from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.minibatch import Slice
-from batchpoint.runner.local_listing import LEFT_OUT, local_entries
 from batchpoint.storage.input_names import place_of, prefixes_of
+from batchpoint.storage.local_listing import LEFT_OUT, local_entries
 from batchpoint.storage.locate import is_local, path_of, shown_of
 from batchpoint.storage.store import Found, Location
 

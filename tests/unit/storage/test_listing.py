@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.minibatch import Slice
-from batchpoint.runner.listing import Listing, Locations
+from batchpoint.storage.listing import Listing, Locations
 
 
 def nowhere() -> Locations:
