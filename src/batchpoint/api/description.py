@@ -51,7 +51,9 @@ def described(app: FastAPI, tags: list[dict[str, Any]]) -> dict[str, Any]:
     schemas: dict[str, Any] = told.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    schemas[Problem.__name__] = Problem.model_json_schema()
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= problem.pop("$defs")
+    schemas[Problem.__name__] = problem
     told = _renamed(told, schemas)
     for path in told["paths"].values():
         for operation in path.values():

@@ -38,12 +38,12 @@ _ApiVersion = Annotated[
 
 
 def _shape(body: object) -> str:
-    """Tell by which model a body is read; "body" leaves the names of our fields as they are."""
-    return "azure" if isinstance(body, AzureInvocation) or is_azure_body(body) else "body"
+    """Tell by which model a body is read; a tag in brackets is no part of a field's name."""
+    return "(azure)" if isinstance(body, AzureInvocation) or is_azure_body(body) else "(ours)"
 
 
 _Body = Annotated[
-    Annotated[Invocation, Tag("body")] | Annotated[AzureInvocation, Tag("azure")],
+    Annotated[Invocation, Tag("(ours)")] | Annotated[AzureInvocation, Tag("(azure)")],
     Discriminator(_shape),
 ]
 

@@ -9,7 +9,7 @@ from typing import cast
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
@@ -42,8 +42,23 @@ STATUS_OF_FAMILY: tuple[tuple[type[BatchpointError], int], ...] = (
 STATUS_OF_CODE = {"storage_full": 507}
 
 
+# Of more than this nobody reads; `detail` says how many there are.
+_ERRORS_MAX = 200
+
+
+class ProblemPart(BaseModel):
+    """One of the things that are wrong: the field (`jobs.train.inputs.data`) and a sentence."""
+
+    where: str
+    message: str
+    code: str
+
+
 class Problem(BaseModel):
-    """A problem document: `code` is stable, `detail` is one sentence for people."""
+    """A problem document: `code` is stable, `detail` is one sentence for people.
+
+    `errors` tells each of the findings where something was looked at as a whole.
+    """
 
     type: str
     title: str
@@ -52,6 +67,7 @@ class Problem(BaseModel):
     code: str
     where: str | None = None
     retryable: bool = False
+    errors: list[ProblemPart] = Field(default_factory=list[ProblemPart])
 
 
 def status_of(code: str) -> int:
@@ -72,6 +88,7 @@ def problem_of(error: BatchpointError) -> Problem:
         code=error.code,
         where=error.where,
         retryable=error.retryable,
+        errors=[ProblemPart(**found._asdict()) for found in error.findings[:_ERRORS_MAX]],
     )
 
 
@@ -88,7 +105,11 @@ def _content(problem: Problem, path: str) -> dict[str, object]:
     if root == "endpoints" and below.split("/")[1:2] == ["jobs"]:
         place = f"{problem.where}: " if problem.where else ""
         message = f"{place}{problem.detail}"
-        content["error"] = {"code": problem.code, "message": message, "details": []}
+        details = [
+            {"code": part.code, "message": part.message, "target": part.where}
+            for part in problem.errors
+        ]
+        content["error"] = {"code": problem.code, "message": message, "details": details}
     return content
 
 
@@ -145,7 +166,8 @@ def install(app: FastAPI) -> None:
 
     def fields(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError | ValidationError)
-        found = invalid_fields(cast("Sequence[ErrorDetails]", error.errors()))
+        document = error.body if isinstance(error, RequestValidationError) else None
+        found = invalid_fields(cast("Sequence[ErrorDetails]", error.errors()), document)
         return response_of(found, request.url.path)
 
     def http(request: Request, error: Exception) -> JSONResponse:

@@ -16,7 +16,7 @@ import httpx
 from pydantic import BaseModel
 
 from batchpoint.client.embedded_transport import AsgiApp, EmbeddedTransport
-from batchpoint.domain.errors import BatchpointError, Unavailable, error_from
+from batchpoint.domain.errors import BatchpointError, Finding, Unavailable, error_from
 
 Shape = TypeVar("Shape", bound=BaseModel)
 Params = Mapping[str, str | int | float | bool | None]
@@ -209,7 +209,12 @@ def _json(body: BaseModel | Mapping[str, object]) -> bytes:
 def _error_of(response: httpx.Response) -> BatchpointError:
     if response.headers.get("content-type", "").startswith("application/problem+json"):
         problem: dict[str, Any] = response.json()
-        return error_from(problem["code"], problem["detail"], problem.get("where"))
+        error = error_from(problem["code"], problem["detail"], problem.get("where"))
+        error.findings = tuple(
+            Finding(part["where"], part["message"], part["code"])
+            for part in problem.get("errors", ())
+        )
+        return error
     return Unavailable(
         f"{response.request.url} answered {response.status_code}, and not as batchpoint does; "
         "check that BATCHPOINT_URL is the address of a batchpoint server",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
 
 from pydantic_core import ErrorDetails
 
@@ -30,38 +31,97 @@ def all_of(findings: Sequence[Finding]) -> Invalid:
     return found
 
 
-def invalid_fields(findings: Sequence[ErrorDetails]) -> Invalid:
-    """Turn `ValidationError.errors()` into an error of ours.
+def invalid_fields(findings: Sequence[ErrorDetails], document: object = None) -> Invalid:
+    """Turn `ValidationError.errors()` into an error of ours that holds them as `findings`.
 
-    `field_unknown`, `field_unsupported` for what only Azure knows, or else `field_invalid`; a lone
-    finding that is an error of ours keeps its own code.
+    `document` is what was validated, where it is at hand: then names in it are never taken for
+    those of a union's branches. The code is `field_unknown`, `field_unsupported` for what only
+    Azure knows, or else `field_invalid`; a lone finding that is an error of ours keeps its own.
     """
-    told = [_told(finding) for finding in findings[:FINDINGS_MAX]]
-    only_unknown = all(finding["type"] == "extra_forbidden" for finding in findings)
-    code = "field_unknown" if only_unknown else "field_invalid"
-    if only_unknown and all(_field(finding) in REFUSED for finding in findings):
-        code = "field_unsupported"
-    causes = [finding.get("ctx", {}).get("error") for finding in findings]
-    if len(causes) == 1 and isinstance(causes[0], Invalid):
-        code = causes[0].code
-    if len(told) == 1:
-        return Invalid(told[0][1], code=code, where=told[0][0])
-    sentences = [f"{place}: {sentence}" for place, sentence in told]
-    if len(findings) > FINDINGS_MAX:
-        sentences.append(f"and {len(findings) - FINDINGS_MAX} more")
-    return Invalid("; ".join(sentences), code=code)
+    read = [_read(finding, document) for finding in findings]
+    told = _told(read)
+    found = all_of(told)
+    if len(told) > 1:
+        codes = {finding.code for finding in told}
+        found.code = codes.pop() if len(codes) == 1 else "field_invalid"
+    return found
 
 
-def _field(finding: ErrorDetails) -> str:
-    return str(finding["loc"][-1]) if finding["loc"] else ""
+class _Read(NamedTuple):
+    """A finding, and whether the branch of a union that it is about was meant by the caller."""
+
+    finding: Finding
+    is_meant: bool
 
 
-def _told(finding: ErrorDetails) -> tuple[str, str]:
-    steps = cast("tuple[object, ...]", finding["loc"])
-    place = ".".join(str(step) for step in steps if step != "body") or "body"
+# How pydantic names the branches of unions; a tag stands in brackets, or behind its union.
+_UNION = "tagged-union["
+_BRANCH = re.compile(r"[a-z-]+\[.*|str|int|float|bool|date|datetime|[A-Z]\w*|\(\w+\)")
+_FOR_OBJECTS = re.compile(r"[A-Z]|(dict|function|tagged-union)\b")
+_FOR_LISTS = ("list", "tuple")
+
+
+def _read(finding: ErrorDetails, document: object) -> _Read:
+    steps = finding["loc"][1:] if finding["loc"][:1] == ("body",) else finding["loc"]
+    names: list[str] = []
+    here, branch = document, None
+    for place, step in enumerate(steps):
+        is_tag = place > 0 and str(steps[place - 1]).startswith(_UNION)
+        if not is_tag and _holds(here, step):
+            here = cast("Mapping[int | str, object]", here)[step]
+        elif is_tag or (isinstance(step, str) and _BRANCH.fullmatch(step)):
+            if not is_tag:
+                branch = (place, str(step))
+            continue
+        names.append(str(step))
+    where = ".".join(names)
+    is_meant = branch is None or branch[0] < len(steps) - 1 or _fits(branch[1], finding["input"])
+    code, sentence = _sentence(finding, names[-1] if names else "")
+    return _Read(Finding(where or "body", sentence, code), is_meant)
+
+
+def _holds(value: object, step: int | str) -> bool:
+    """Tell whether a step leads from a value into what it holds."""
+    if isinstance(step, int):
+        return isinstance(value, list) and step < len(cast("list[object]", value))
+    return isinstance(value, dict) and step in value
+
+
+def _fits(branch: str, value: object) -> bool:
+    """Tell whether a branch of a union is meant for this kind of value."""
+    if isinstance(value, dict):
+        return _FOR_OBJECTS.match(branch) is not None
+    if isinstance(value, list):
+        return branch.startswith(_FOR_LISTS)
+    return not (_FOR_OBJECTS.match(branch) or branch.startswith(_FOR_LISTS))
+
+
+def _told(read: Sequence[_Read]) -> list[Finding]:
+    """Leave out what is said of branches that nobody meant; one finding for each place."""
+    meant = {each.finding.where for each in read if each.is_meant}
+    places: dict[str, list[Finding]] = {}
+    for finding, is_meant in read:
+        where = finding.where
+        if is_meant or not any(at == where or at.startswith(f"{where}.") for at in meant):
+            places.setdefault(where, []).append(finding)
+    return [
+        Finding(where, "; or ".join(dict.fromkeys(each.message for each in some)), some[0].code)
+        for where, some in places.items()
+    ]
+
+
+def _sentence(finding: ErrorDetails, field: str) -> tuple[str, str]:
+    """Return the code of a finding and what to say of it."""
+    context = finding.get("ctx", {})
     if finding["type"] == "extra_forbidden":
-        if _field(finding) in REFUSED:
-            return place, f"is not supported: {REFUSED[_field(finding)]}"
-        return place, "unknown field; remove it or check its spelling"
+        if field in REFUSED:
+            return "field_unsupported", f"is not supported: {REFUSED[field]}"
+        return "field_unknown", "unknown field; remove it or check its spelling"
+    if finding["type"] == "union_tag_invalid":
+        expected = str(context.get("expected_tags")).replace("(", "").replace(")", "")
+        tag = str(context.get("tag")).strip("()")
+        return "field_invalid", f"type {tag[:100]!r} is none of {expected}"
+    cause = context.get("error")
+    code = cause.code if isinstance(cause, Invalid) else "field_invalid"
     message = finding["msg"].removeprefix("Value error, ")
-    return place, f"{message[:1].lower()}{message[1:]}"
+    return code, f"{message[:1].lower()}{message[1:]}"

@@ -169,7 +169,9 @@ def test_errors_are_both_a_problem_document_and_azures_envelope(
     assert (answer.status_code, told["status"]) == (status, status)
     assert answer.headers["content-type"] == "application/problem+json"
     assert told["error"]["code"] == told["code"]
-    assert told["error"]["details"] == []
+    assert [part["target"] for part in told["error"]["details"]] == [
+        part["where"] for part in told["errors"]
+    ]
     assert told["detail"] in told["error"]["message"]
     if code is not None:
         assert told["code"] == code

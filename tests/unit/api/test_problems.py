@@ -5,9 +5,18 @@ import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from batchpoint.api.problems import Problem, problem_of, status_of
+from batchpoint.client.connection import Connection
 from batchpoint.client.embedded_transport import EmbeddedTransport
-from batchpoint.domain.errors import CODES, FAMILIES, BatchpointError, Unavailable, error_from
+from batchpoint.domain.errors import (
+    CODES,
+    FAMILIES,
+    BatchpointError,
+    Invalid,
+    Unavailable,
+    error_from,
+)
 from batchpoint.domain.findings import FINDINGS_MAX, invalid_fields
+from batchpoint.domain.pipeline import PipelineJob
 from tests.unit.control_plane import ControlPlane
 
 
@@ -96,6 +105,56 @@ def test_many_findings_are_one_sentence_each() -> None:
     assert error.where is None
     assert "count: input should be a valid integer" in error.message
     assert error.message.endswith(f"and {31 - FINDINGS_MAX} more")
+
+
+_STEP = {"component": {"command": "x", "inputs": {"a": {"type": "strin"}}}}
+
+
+@pytest.mark.parametrize("with_document", [True, False])
+@pytest.mark.parametrize(
+    ("given", "wheres"),
+    [
+        ({"jobs": {"train": _STEP}}, ["jobs.train.component.inputs.a.type"]),
+        ({"jobs": {"a": {"component": {"type": "x"}}}}, ["jobs.a.component"]),
+        (
+            {"component": "c", "inputs": {"x": {"value": 1}, "y": []}},
+            ["inputs.x.type", "inputs.x.value", "inputs.y"],
+        ),
+        ({"component": 3}, ["component"]),
+        ({}, ["body"]),
+    ],
+)
+def test_findings_name_fields_and_not_the_branches_of_unions(
+    given: dict[str, object], wheres: list[str], *, with_document: bool
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        PipelineJob.model_validate(given)
+    error = invalid_fields(caught.value.errors(), given if with_document else None)
+    assert [found.where for found in error.findings] == wheres
+
+
+def test_names_of_branches_may_be_names_of_callers() -> None:
+    given = {"component": "c", "inputs": {"str": {"value": 1}, "Data": {"value": 1}}}
+    with pytest.raises(ValidationError) as caught:
+        PipelineJob.model_validate(given)
+    told = {found.where for found in invalid_fields(caught.value.errors(), given).findings}
+    assert told == {
+        f"inputs.{name}.{field}" for name in given["inputs"] for field in ("type", "value")
+    }
+
+
+def test_each_finding_is_on_the_wire_and_comes_back(
+    http: httpx.Client, plane: ControlPlane
+) -> None:
+    body = {"name": "heart", "colour": 1, "description": 2}
+    told = http.put("/endpoints/heart", json=body).json()
+    assert [(part["where"], part["code"]) for part in told["errors"]] == [
+        ("description", "field_invalid"),
+        ("colour", "field_unknown"),
+    ]
+    with pytest.raises(Invalid) as caught:
+        Connection(None, plane.app()).send("PUT", "/endpoints/heart", body=body)
+    assert [found._asdict() for found in caught.value.findings] == told["errors"]
 
 
 def test_what_nobody_foresaw_is_logged_and_told_without_details(
