@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, false, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, false, func, select, true
 from sqlalchemy.exc import IntegrityError
 
-from batchpoint.domain.errors import Conflict, NotFound, Unavailable
+from batchpoint.domain.errors import Conflict
 from batchpoint.domain.job import TERMINAL_STATES, Job, JobState, JobStatus
-from batchpoint.domain.job_spec import JobSpec
 from batchpoint.ledger.database import Database
 from batchpoint.ledger.delivery_store import Notice, add_notice, release_notice, with_deliveries
+from batchpoint.ledger.job_rows import (
+    insert_jobs,
+    job_from,
+    lease_is_free,
+    lease_lost,
+    no_such_job,
+    open_roots,
+    shown_state,
+    store_children,
+    tagged,
+)
 from batchpoint.ledger.job_totals import add_ended
 from batchpoint.ledger.schema import checkpoints, jobs
 
 CHECKPOINTS_PER_READ = 64
-_SPECS: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
-LEASE_SECONDS_MAX = 600.0
+_NONE: Mapping[str, JobStatus] = {}
 
 
 class Renewed(NamedTuple):
@@ -42,10 +49,12 @@ class JobStore(Database):
         idempotency_key: str | None,
         body_hash: str | None,
         notice: Notice | None = None,
+        children: Sequence[Job] = (),
     ) -> Job:
         """Record a new job; with a key already used on this endpoint, return the job it made.
 
-        `notice` becomes due in the transaction in which the job ends.
+        `notice` becomes due in the transaction in which the job ends. `children` are the steps of a
+        pipeline (`spec.step`), in the order of its graph; all are recorded, or nothing.
         Raises: Conflict (`idempotency_conflict`: the key came with another body; `conflict`: there
         is a job of this name).
         """
@@ -55,29 +64,21 @@ class JobStore(Database):
                 known = _job_of_key(connection, endpoint, idempotency_key, body_hash)
                 if known is not None:
                     return known
-                connection.execute(
-                    jobs.insert().values(
-                        name=job.name,
-                        endpoint=endpoint,
-                        deployment=job.spec.deployment_name or "",
-                        spec=job.spec.model_dump_json(),
-                        status=job.status.model_dump_json(),
-                        terminal=job.status.state in TERMINAL_STATES,
-                        created_at=job.created_at.timestamp(),
-                        version=job.version,
-                        cancel_requested=False,
-                        epoch=0,
-                        checkpoints=0,
-                        idempotency_key=idempotency_key,
-                        body_hash=body_hash,
-                    )
+                insert_jobs(
+                    connection,
+                    [job, *children],
+                    idempotency_key=idempotency_key,
+                    body_hash=body_hash,
                 )
                 if notice is not None:
                     add_notice(connection, job.name, notice)
                 return with_deliveries(connection, [job])[0]
         except IntegrityError as error:
+            taken = next(iter(self.job_versions([job.name])), None) or next(
+                iter(self.job_versions([child.name for child in children])), job.name
+            )
             raise Conflict(
-                f"there is already a job named {job.name!r}; choose another name or leave it out",
+                f"there is already a job named {taken!r}; choose another name or leave it out",
                 where="job_name",
             ) from error
 
@@ -96,8 +97,8 @@ class JobStore(Database):
         with self.reading() as connection:
             row = connection.execute(select(jobs).where(jobs.c.name == name)).mappings().first()
             if row is None:
-                raise _no_such_job(name)
-            return with_deliveries(connection, [_job(row)])[0]
+                raise no_such_job(name)
+            return with_deliveries(connection, [job_from(row)])[0]
 
     def job_version(self, name: str) -> int:
         """Return the number that grows with each change of a job's status; cheap.
@@ -107,7 +108,7 @@ class JobStore(Database):
         with self.reading() as connection:
             version = connection.execute(select(jobs.c.version).where(jobs.c.name == name)).scalar()
         if version is None:
-            raise _no_such_job(name)
+            raise no_such_job(name)
         return version
 
     def job_versions(self, names: Collection[str]) -> dict[str, int]:
@@ -125,43 +126,53 @@ class JobStore(Database):
         endpoint: str | None = None,
         deployment: str | None = None,
         *,
+        parent: str | None = None,
+        states: Collection[JobState] | None = None,
+        tags: Mapping[str, str | None] | None = None,
+        job_type: str | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> list[Job]:
         """Return up to `limit` jobs, newest first, beginning after the job named `after`.
 
+        Steps are listed with their `parent` only, in the order of its graph. `states` are those
+        that people see, `tags` are all to be there (None: with any value).
         Raises: NotFound (`job_not_found`) when there is no job `after`.
         """
-        conditions: list[ColumnElement[bool]] = []
-        if endpoint is not None:
-            conditions.append(jobs.c.endpoint == endpoint)
-        if deployment is not None:
-            conditions.append(jobs.c.deployment == deployment)
+        equal = (
+            (jobs.c.endpoint, endpoint),
+            (jobs.c.deployment, deployment),
+            (jobs.c.type, job_type),
+        )
+        conditions = [column == wanted for column, wanted in equal if wanted is not None]
+        conditions += tagged(tags or {})
+        if parent is not None or not endpoint:  # with an endpoint there are no steps anyway
+            conditions.append(jobs.c.parent == parent)
+        if states is not None:
+            conditions.append(jobs.c.state.in_([state.value for state in states]))
+        order = jobs.c.sequence.desc() if parent is None else jobs.c.sequence
         with self.reading() as connection:
             if after is not None:
                 sequence = connection.execute(
                     select(jobs.c.sequence).where(jobs.c.name == after)
                 ).scalar()
                 if sequence is None:
-                    raise _no_such_job(after)
-                conditions.append(jobs.c.sequence < sequence)
-            rows = (
-                connection.execute(
-                    select(jobs)
-                    .where(and_(true(), *conditions))
-                    .order_by(jobs.c.sequence.desc())
-                    .limit(limit)
+                    raise no_such_job(after)
+                conditions.append(
+                    jobs.c.sequence < sequence if parent is None else jobs.c.sequence > sequence
                 )
+            rows = (
+                connection.execute(select(jobs).where(*conditions).order_by(order).limit(limit))
                 .mappings()
                 .all()
             )
-            return with_deliveries(connection, [_job(row) for row in rows])
+            return with_deliveries(connection, [job_from(row) for row in rows])
 
     def open_jobs(
         self, endpoint: str | None = None, deployment: str | None = None, *, limit: int
     ) -> list[str]:
-        """Return the names of up to `limit` jobs that have not ended, oldest first."""
-        conditions = [jobs.c.terminal == false()]
+        """Return the names of up to `limit` jobs that have not ended, oldest first; no steps."""
+        conditions = open_roots()
         if endpoint is not None:
             conditions.append(jobs.c.endpoint == endpoint)
         if deployment is not None:
@@ -169,8 +180,11 @@ class JobStore(Database):
         return self._names(conditions, limit)
 
     def adoptable_jobs(self, now: float, limit: int) -> list[str]:
-        """Return the names of up to `limit` jobs that nobody holds and that have not ended."""
-        return self._names([jobs.c.terminal == false(), _lease_is_free(now)], limit)
+        """Return the names of up to `limit` jobs that nobody holds and that have not ended.
+
+        Steps are run by whoever holds their pipeline.
+        """
+        return self._names([*open_roots(), lease_is_free(now)], limit)
 
     def acquire_lease(
         self, job: str, owner: str, now: float, lease_seconds: float, *, force: bool = False
@@ -180,7 +194,7 @@ class JobStore(Database):
         None: the job has ended, or somebody holds it (unless `force`). Writers with an older epoch
         are shut out from this moment. Raises: NotFound (`job_not_found`).
         """
-        free = true() if force else _lease_is_free(now)
+        free = true() if force else lease_is_free(now)
         with self.writing() as connection:
             epoch = connection.execute(
                 jobs.update()
@@ -189,7 +203,7 @@ class JobStore(Database):
                 .returning(jobs.c.epoch)
             ).scalar()
             if epoch is None and not _exists(connection, job):
-                raise _no_such_job(job)
+                raise no_such_job(job)
         return epoch
 
     def renew(
@@ -213,13 +227,14 @@ class JobStore(Database):
                 .values(
                     lease_until=now + lease_seconds,
                     status=status.model_dump_json(),
+                    state=shown_state(status),
                     version=jobs.c.version + 1,
                     checkpoints=jobs.c.checkpoints + (records is not None),
                 )
                 .returning(jobs.c.cancel_requested, jobs.c.checkpoints)
             ).first()
             if row is None:
-                raise _lease_lost(job, epoch)
+                raise lease_lost(job, epoch)
             if records is not None:
                 connection.execute(
                     checkpoints.insert().values(
@@ -247,27 +262,34 @@ class JobStore(Database):
             for seq, body in rows:  # noqa: B007  # the last one is where the next read begins
                 yield body
 
-    def finish(self, job: str, epoch: int, status: JobStatus) -> None:
+    def finish(
+        self, job: str, epoch: int, status: JobStatus, *, children: Mapping[str, JobStatus] = _NONE
+    ) -> None:
         """Store the last status of a job, whose state is terminal, and give the lease back.
 
+        With it, or not at all, the last statuses of steps of a pipeline are stored (`children`).
         Raises: Unavailable (`lease_lost`) when another has taken the job or it has ended.
         """
         assert status.state in TERMINAL_STATES, status.state
         with self.writing() as connection:
-            changed = connection.execute(
+            row = connection.execute(
                 jobs.update()
                 .where(jobs.c.name == job, jobs.c.epoch == epoch, jobs.c.terminal == false())
                 .values(
                     status=status.model_dump_json(),
+                    state=status.state.value,
                     terminal=True,
                     version=jobs.c.version + 1,
                     lease_owner=None,
                     lease_until=None,
                 )
-            )
-            if changed.rowcount == 0:
-                raise _lease_lost(job, epoch)
-            add_ended(connection, job, status)
+                .returning(jobs.c.parent)
+            ).first()
+            if row is None:
+                raise lease_lost(job, epoch)
+            store_children(connection, job, children)
+            if row.parent is None:  # a step is counted with its pipeline
+                add_ended(connection, job, status)
             release_notice(connection, job, status.ended_at.timestamp() if status.ended_at else 0.0)
 
     def release(self, job: str, epoch: int) -> None:
@@ -282,6 +304,8 @@ class JobStore(Database):
     def request_cancel(self, job: str) -> Job:
         """Ask whoever runs a job to stop it; a job that has ended stays as it is.
 
+        Whoever runs a pipeline hears of its steps by `renew_pipeline`.
+
         Raises: NotFound (`job_not_found`).
         """
         with self.writing() as connection:
@@ -292,7 +316,11 @@ class JobStore(Database):
                     jobs.c.terminal == false(),
                     jobs.c.cancel_requested == false(),
                 )
-                .values(cancel_requested=True, version=jobs.c.version + 1)
+                .values(
+                    cancel_requested=True,
+                    state=JobState.CANCEL_REQUESTED.value,
+                    version=jobs.c.version + 1,
+                )
             )
             return self.get_job(job)
 
@@ -312,10 +340,10 @@ class JobStore(Database):
             )
 
     def count_open_jobs(self) -> int:
-        """Return how many jobs have not ended."""
+        """Return how many jobs have not ended; a pipeline counts as one."""
         with self.reading() as connection:
             return connection.execute(
-                select(func.count()).select_from(jobs).where(jobs.c.terminal == false())
+                select(func.count()).select_from(jobs).where(*open_roots())
             ).scalar_one()
 
     def _names(self, conditions: Sequence[ColumnElement[bool]], limit: int) -> list[str]:
@@ -325,15 +353,6 @@ class JobStore(Database):
                     select(jobs.c.name).where(*conditions).order_by(jobs.c.sequence).limit(limit)
                 ).scalars()
             )
-
-
-def _lease_is_free(now: float) -> ColumnElement[bool]:
-    """Tell whether nobody holds a job: its lease has run out, or is of a clock since set back."""
-    return or_(
-        jobs.c.lease_until.is_(None),
-        jobs.c.lease_until <= now,
-        jobs.c.lease_until > now + LEASE_SECONDS_MAX,
-    )
 
 
 def _exists(connection: Connection, job: str) -> bool:
@@ -361,33 +380,4 @@ def _job_of_key(
             code="idempotency_conflict",
             where="Idempotency-Key",
         )
-    return with_deliveries(connection, [_job(row)])[0]
-
-
-def _job(row: RowMapping) -> Job:
-    status = JobStatus.model_validate_json(row["status"])
-    # Whoever runs the job may not have seen the wish yet; everybody else should.
-    if row["cancel_requested"] and status.state not in TERMINAL_STATES:
-        status = status.model_copy(update={"state": JobState.CANCEL_REQUESTED})
-    return Job(
-        name=row["name"],
-        spec=_SPECS.validate_json(row["spec"]),
-        status=status,
-        created_at=datetime.fromtimestamp(row["created_at"], UTC),
-        version=row["version"],
-    )
-
-
-def _no_such_job(name: str) -> NotFound:
-    return NotFound(
-        f"there is no job named {name!r}; `batchpoint job list` shows those there are",
-        code="job_not_found",
-    )
-
-
-def _lease_lost(job: str, epoch: int) -> Unavailable:
-    return Unavailable(
-        f"job {job!r} is no longer held under epoch {epoch}: another runner has taken it or it has "
-        "ended; nothing was written",
-        code="lease_lost",
-    )
+    return with_deliveries(connection, [job_from(row)])[0]

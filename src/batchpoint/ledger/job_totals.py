@@ -34,7 +34,7 @@ class Totals(NamedTuple):
 
 
 class JobTotals(Database):
-    """Sums over jobs."""
+    """Sums over jobs; a pipeline counts as one job, its steps are in its own figures."""
 
     def ended_and_open(self) -> tuple[list[Totals], list[Totals]]:
         """Return the sums of all jobs that ever ended, and those of the open ones, at one moment.
@@ -50,7 +50,7 @@ class JobTotals(Database):
             ]
             found = connection.execute(
                 select(jobs.c.endpoint, jobs.c.deployment, jobs.c.status)
-                .where(jobs.c.terminal == false())
+                .where(jobs.c.terminal == false(), jobs.c.parent.is_(None))
                 .order_by(jobs.c.endpoint, jobs.c.deployment)
             ).all()
         sums: dict[tuple[str, str, str], Totals] = {}

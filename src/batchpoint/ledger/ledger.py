@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from batchpoint.ledger.delivery_store import DeliveryStore, DueDelivery, Notice
 from batchpoint.ledger.job_store import JobStore, Renewed
 from batchpoint.ledger.job_totals import JobTotals, Totals
+from batchpoint.ledger.pipeline_store import PipelineRenewed, PipelineStore
 from batchpoint.ledger.resource_store import ANONYMOUS, Kind, Record, ResourceStore
 
 __all__ = [
@@ -17,13 +18,14 @@ __all__ = [
     "Kind",
     "Ledger",
     "Notice",
+    "PipelineRenewed",
     "Record",
     "Renewed",
     "Totals",
 ]
 
 
-class Ledger(ResourceStore, JobStore, JobTotals, DeliveryStore):
+class Ledger(ResourceStore, JobStore, PipelineStore, JobTotals, DeliveryStore):
     """Everything that must survive the end of every process, except bulk.
 
     Open it with the path of its file. All methods are synchronous and may be called from any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from sqlalchemy import (
@@ -18,11 +19,15 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    bindparam,
     false,
     inspect,
     select,
     text,
+    true,
 )
+
+_ROWS_PER_READ = 500
 
 metadata = MetaData()
 
@@ -49,6 +54,8 @@ resources = Table(
     Index("resources_by_content", "kind", "name", "content_hash"),
 )
 
+# A step of a pipeline is a job with a `parent`; its `endpoint` and `deployment` are empty, so that
+# it stands in no list but its parent's. `state` is what people see: with a wish to cancel in it.
 jobs = Table(
     "jobs",
     metadata,
@@ -68,9 +75,14 @@ jobs = Table(
     Column("checkpoints", Integer, nullable=False),
     Column("idempotency_key", String(255)),
     Column("body_hash", String(64)),
+    Column("parent", String(255)),
+    Column("type", String(16), nullable=False, server_default="score"),
+    Column("state", String(32), nullable=False, server_default="Queued"),
     UniqueConstraint("endpoint", "idempotency_key", name="jobs_idempotent"),
     Index("jobs_of_endpoint", "endpoint", "sequence"),
     Index("jobs_of_deployment", "endpoint", "deployment", "sequence"),
+    # State and type are there so that a list can pass over jobs without reading them.
+    Index("jobs_of_parent", "parent", "sequence", "state", "type"),
     sqlite_autoincrement=True,
 )
 checkpoints = Table(
@@ -116,6 +128,24 @@ deliveries = Table(
 )
 
 
+job_tags = Table(
+    "job_tags",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("job", String(255), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+# What a deterministic step computed: the key names component and content of inputs, the job is the
+# one that did it last.
+step_results = Table(
+    "step_results",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("job", String(255), nullable=False),
+)
+
+
 def _first_tables(connection: Connection) -> None:
     metadata.create_all(connection)
     # Few jobs are open at a time: finding them must not cost more as finished ones pile up. Written
@@ -152,11 +182,63 @@ def _deliveries(connection: Connection) -> None:
     )
 
 
+def _pipelines(connection: Connection) -> None:
+    """Steps as jobs with a parent, tags that can be searched, and what steps computed."""
+    # Asked one by one: the first step makes the tables as they are now.
+    there = {column["name"] for column in inspect(connection).get_columns("jobs")}
+    for name, kind in (
+        ("parent", "VARCHAR(255)"),
+        ("type", "VARCHAR(16) DEFAULT 'score' NOT NULL"),
+        ("state", "VARCHAR(32) DEFAULT 'Queued' NOT NULL"),
+    ):
+        if name not in there:
+            connection.execute(text(f"ALTER TABLE jobs ADD COLUMN {name} {kind}"))
+    job_tags.create(connection, checkfirst=True)
+    step_results.create(connection, checkfirst=True)
+    _fill_states_and_tags(connection)
+    yes, no = (each.compile(dialect=connection.dialect) for each in (true(), false()))
+    still_open = f"terminal = {no}"
+    for statement in (
+        "CREATE INDEX IF NOT EXISTS jobs_of_parent ON jobs (parent, sequence, state, type)",
+        "DROP INDEX IF EXISTS jobs_open",
+        "CREATE INDEX IF NOT EXISTS jobs_open_in ON jobs (parent, sequence, lease_until) "
+        + f"WHERE {still_open}",
+        "CREATE INDEX IF NOT EXISTS jobs_to_cancel ON jobs (parent) "
+        + f"WHERE {still_open} AND cancel_requested = {yes}",
+    ):
+        connection.execute(text(statement))
+
+
+def _fill_states_and_tags(connection: Connection) -> None:
+    last = 0
+    columns = (
+        jobs.c.sequence, jobs.c.name, jobs.c.spec, jobs.c.status, jobs.c.cancel_requested,
+        jobs.c.terminal,
+    )  # fmt: skip
+    chosen = select(*columns).order_by(jobs.c.sequence).limit(_ROWS_PER_READ)
+    while rows := connection.execute(chosen.where(jobs.c.sequence > last)).all():
+        last = rows[-1].sequence
+        states: list[dict[str, object]] = []
+        tags: list[dict[str, str]] = []
+        for row in rows:
+            state = json.loads(row.status)["state"]
+            if row.cancel_requested and not row.terminal:
+                state = "CancelRequested"
+            states.append({"this": row.sequence, "state": state})
+            given: dict[str, str] = json.loads(row.spec).get("tags", {})
+            name: str = row.name
+            tags += [{"job": name, "key": key, "value": value} for key, value in given.items()]
+        connection.execute(jobs.update().where(jobs.c.sequence == bindparam("this")), states)
+        if tags:
+            connection.execute(job_tags.insert(), tags)
+
+
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _first_tables,
     _archived_assets,
     _job_totals,
     _deliveries,
+    _pipelines,
 )
 """Step n brings a ledger from version n to n + 1; a step, once released, never changes."""
 
