@@ -58,14 +58,23 @@ class ResolvedEnvironment(Noun):
 
 
 class ScoringSettings(Noun):
-    """The effective settings of a job: every default applied, every override merged."""
+    """The effective settings of a job: every default applied, every override merged.
+
+    Where `mini_batch_bytes` is given, a mini-batch has so many bytes of files and
+    `mini_batch_size` means nothing. A mini-batch has failed when an item of it has: the job fails
+    once more than `mini_batch_error_threshold` have (-1: never), or once more than
+    `allowed_failed_percent` of all have.
+    """
 
     instance_count: int
     max_concurrency_per_instance: int
     mini_batch_size: int
+    mini_batch_bytes: int | None = None
     max_retries: int
     timeout_seconds: int | None
     error_threshold: int | None
+    mini_batch_error_threshold: int | None = None
+    allowed_failed_percent: int | None = None
     logging_level: LoggingLevel
     output_action: OutputAction
     output_file_name: str
@@ -171,8 +180,12 @@ class NodeSpec(SpecCommon):
 class ScoreSpec(NodeSpec):
     """Scoring: mini-batches of an input go through a model or a script.
 
-    A script of a parallel step may have no model, and gets `arguments` on its command line:
-    texts, with placeholders for folders that are known only when it runs.
+    A script of a parallel step may have no model, and gets `arguments` on its command line. In the
+    ledger they hold placeholders for what is known only when it runs; nodes get the texts
+    themselves, quoted as for a POSIX shell (and split like that, never by a shell). `input_data`
+    names the step's input that is scored: `input` is where that was expected to lie at invoke.
+    `append_row_to` names the step's output that gets the rows; they also lie at `output`, in the
+    job's own folder.
     """
 
     type: Literal["score"] = "score"
@@ -182,6 +195,8 @@ class ScoreSpec(NodeSpec):
     input: JobInput
     output: JobOutput
     arguments: str | None = None
+    input_data: str | None = None
+    append_row_to: str | None = None
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -120,6 +120,11 @@ class JobFolder:
         return self.root / "work"
 
     @property
+    def results(self) -> Path:
+        """The results of a pipeline's step that scores, beside what it publishes elsewhere."""
+        return self.root / "results"
+
+    @property
     def assembly_plan(self) -> Path:
         """The order in which recorded frames make up the output."""
         return self.root / "assembly.plan"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,14 @@ from batchpoint.core.dispatch import Dispatch
 from batchpoint.domain import limits
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import BatchpointError, Unavailable
-from batchpoint.domain.job import ErrorInfo, Job, JobState, JobStatus, Progress
+from batchpoint.domain.job import (
+    ErrorInfo,
+    Job,
+    JobState,
+    JobStatus,
+    Progress,
+    PublishedOutput,
+)
 from batchpoint.engines.interface import Engine
 from batchpoint.formats.durable import storage_error
 from batchpoint.formats.layout import JobFolder
@@ -43,6 +50,10 @@ class RunnerParts:
     `prepare` makes sure that the job's environment can be used, blocking; it returns sentences for
     the job's log and raises Invalid when it cannot. `saw` is told every status, the last one once
     it is committed. `access` opens the data the job reads.
+
+    Steps of pipelines have two more: `publish` puts the finished results where the step's outputs
+    belong, blocking, and says where; it may be called again after a kill. `finish` takes the last
+    status of a job whose end is recorded by others; without it the ledger's row is ended here.
     """
 
     ledger: Ledger
@@ -52,6 +63,8 @@ class RunnerParts:
     prepare: Callable[[], list[str]]
     saw: Callable[[JobStatus], None] = lambda _: None
     access: StorageAccess = field(default_factory=StorageAccess, repr=False)
+    publish: Callable[[AssembledOutput], Mapping[str, PublishedOutput]] | None = None
+    finish: Callable[[JobStatus], None] | None = None
 
 
 class ScoreRunner:
@@ -68,6 +81,8 @@ class ScoreRunner:
         self._folder = parts.folder
         self._prepare = parts.prepare
         self._access = parts.access
+        self._publish_step = parts.publish
+        self._record_end = parts.finish or self._finish_row
         self._log = JobLog(parts.folder.job_log, parts.clock)
         self._standing = Standing(job.scoring, job.status, parts.saw)
         self._records: list[m.Record] = []
@@ -76,6 +91,7 @@ class ScoreRunner:
         self._failure: ErrorInfo | None = None
         self._cancel_seen = False
         self._published = False
+        self._ended = False
         self._trouble = ""  # why results cannot be published now
         self._lease_lost: Unavailable | None = None
         self._mistake: Exception | None = None
@@ -276,6 +292,8 @@ class ScoreRunner:
             Unavailable: `lease_lost`. A full or failing disk is waited for instead, and said.
         """
         async with self._committing:
+            if self._ended:
+                return
             await self._seal_verdicts()
             try:
                 taken = len(self._records)
@@ -373,10 +391,13 @@ class ScoreRunner:
         """Assemble and publish; the lease is renewed meanwhile by the beat."""
         self._standing.writing()
         output: AssembledOutput | None = None
+        outputs: Mapping[str, PublishedOutput] = {}
         for attempt in itertools.count():
             await self._commit()
             try:
                 output = await self._assemble()
+                if self._publish_step is not None:
+                    outputs = await asyncio.to_thread(self._publish_step, output)
                 break
             except BatchpointError as error:
                 if not error.retryable:
@@ -390,7 +411,7 @@ class ScoreRunner:
         self._log(f"results are complete at {shown_of(output.output_uri)}")
         async with self._committing:
             self._published = True
-            self._standing.published(output)
+            self._standing.published(output, outputs)
         return await self._close(JobState.COMPLETED, None)
 
     async def _assemble(self) -> AssembledOutput:
@@ -431,9 +452,8 @@ class ScoreRunner:
             status = self._standing.ended(state, error, self._clock.now())
             try:
                 async with self._committing:
-                    await asyncio.to_thread(
-                        self._ledger.finish, self._job.name, self._epoch, status
-                    )
+                    await asyncio.to_thread(self._record_end, status)
+                    self._ended = True
                 self._standing.status = status
                 return state
             except BatchpointError as trouble:
@@ -442,6 +462,9 @@ class ScoreRunner:
                 self._log(f"cannot note the end of the job, trying again: {trouble.message}")
             await _pause(attempt)
         raise AssertionError  # never reached: the loop has no end of its own
+
+    def _finish_row(self, status: JobStatus) -> None:
+        self._ledger.finish(self._job.name, self._epoch, status)
 
 
 async def _pause(attempt: int) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from batchpoint.core.accounting import Tally
 from batchpoint.core.lifecycle import advance
-from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, JobState, JobStatus, Progress
+from batchpoint.domain.job import (
+    TERMINAL_STATES,
+    ErrorInfo,
+    JobState,
+    JobStatus,
+    Progress,
+    PublishedOutput,
+)
 from batchpoint.domain.job_spec import ScoreSpec
 from batchpoint.node.output_request import AssembledOutput
 from batchpoint.runner.progress import Display, passes
@@ -65,10 +72,17 @@ class Standing:
         self._become(JobState.FINALIZING)
         self._update_progress({"phase": "writing"})
 
-    def published(self, output: AssembledOutput) -> None:
-        """Note what was published: from here on the numbers are those of the receipt."""
+    def published(
+        self, output: AssembledOutput, outputs: Mapping[str, PublishedOutput] | None = None
+    ) -> None:
+        """Note what was published: from here on the numbers are those of the receipt.
+
+        `outputs` are those of a pipeline's step.
+        """
         self.trouble = ""
-        self.status = self.status.model_copy(update={"output_uri": self._spec.output.uri})
+        self.status = self.status.model_copy(
+            update={"output_uri": self._spec.output.uri, "outputs": dict(outputs or {})}
+        )
         self._update_progress(
             {
                 "phase": "done",
