@@ -29,10 +29,10 @@ class RunningInterpreter:
     """Resolves every environment to the interpreter that runs the tests, and remembers."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Path, Environment | None]] = []
+        self.asked: list[tuple[Path | None, Environment | None]] = []
 
     def resolve(
-        self, model_path: Path, environment: Environment | None, log: Callable[[str], None]
+        self, model_path: Path | None, environment: Environment | None, log: Callable[[str], None]
     ) -> ResolvedEnvironment:
         self.asked.append((model_path, environment))
         log("environment: the running interpreter")

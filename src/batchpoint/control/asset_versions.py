@@ -10,11 +10,21 @@ from typing import Generic, NamedTuple, TypeVar
 from batchpoint.clock import Clock
 from batchpoint.control.merge_patch import patched
 from batchpoint.domain.asset import Code, Data, Environment, Model
+from batchpoint.domain.component import CommandComponent, ParallelComponent, PipelineComponent
 from batchpoint.domain.errors import Conflict, NotFound
 from batchpoint.domain.ids import asset_name
 from batchpoint.ledger.ledger import ANONYMOUS, Kind, Ledger, Record
 
-Asset = TypeVar("Asset", Model, Data, Code, Environment)
+Asset = TypeVar(
+    "Asset",
+    bound=Model
+    | Data
+    | Code
+    | Environment
+    | CommandComponent
+    | ParallelComponent
+    | PipelineComponent,
+)
 
 _WORDS = ("description", "tags", "properties")
 
@@ -31,6 +41,7 @@ MODELS = AssetKind("model", "models", "model")
 ENVIRONMENTS = AssetKind("environment", "environments", "environment")
 DATA = AssetKind("data", "data", "data asset")
 CODES = AssetKind("code", "codes", "code asset")
+COMPONENTS = AssetKind("component", "components", "component")
 
 
 class AssetVersions(Generic[Asset]):
@@ -43,14 +54,16 @@ class AssetVersions(Generic[Asset]):
     def __init__(
         self,
         kind: AssetKind,
-        noun: type[Asset],
+        read: Callable[[str], Asset],
         ledger: Ledger,
         clock: Clock,
         settle: Callable[[Asset], tuple[Asset, tuple[str, ...]]],
+        check_name: Callable[[str], str] = asset_name,
     ) -> None:
-        """Keep assets of a kind, described by a noun, in a ledger."""
+        """Keep assets of a kind in a ledger; `read` makes the noun of a stored document (JSON)."""
         self.kind = kind
-        self.noun = noun
+        self._read = read
+        self._check_name = check_name
         self._ledger = ledger
         self._clock = clock
         self._settle = settle
@@ -62,7 +75,7 @@ class AssetVersions(Generic[Asset]):
         properties; with `reuse`, content that is the newest version already is that version.
         Raises: Conflict (`asset_immutable`, `asset_archived`); Invalid and NotFound as `settle`.
         """
-        name = asset_name(asset.name) if asset.name is not None else ANONYMOUS
+        name = self._check_name(asset.name) if asset.name is not None else ANONYMOUS
         version = asset_name(asset.version) if asset.version is not None else None
         settled, facts = self._settle(asset)
         content = hashlib.sha256("\0".join(facts).encode()).hexdigest()
@@ -100,6 +113,10 @@ class AssetVersions(Generic[Asset]):
         Raises: NotFound (`model_not_found` and so on).
         """
         return self._asset(self._record(name, version))
+
+    def content_of(self, name: str, version: str | None) -> str:
+        """Return the hash of a version's content. Raises: NotFound."""
+        return self._record(name, version).content_hash or ""
 
     def list(self, limit: int, after: str | None, *, include_archived: bool = False) -> list[Asset]:
         """Return the newest version of each name, by name, beginning after the name `after`."""
@@ -186,7 +203,7 @@ class AssetVersions(Generic[Asset]):
         return known._replace(document=text)
 
     def _asset(self, record: Record) -> Asset:
-        stored = self.noun.model_validate_json(record.document)
+        stored = self._read(record.document)
         return stored.model_copy(update={"archived": record.archived})
 
     def _record(self, name: str, version: str | None) -> Record:

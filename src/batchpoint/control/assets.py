@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from batchpoint.clock import Clock
-from batchpoint.control.asset_files import AssetFiles
+from batchpoint.control.asset_files import AssetFiles, StoredFiles
 from batchpoint.control.asset_versions import CODES, DATA, ENVIRONMENTS, MODELS, AssetVersions
+from batchpoint.control.components import Components
 from batchpoint.control.data_references import DataPlaces, DataReferences
 from batchpoint.control.datastores import Datastores
 from batchpoint.domain.asset import Code, Data, Environment, Model
@@ -18,12 +19,16 @@ from batchpoint.domain.job_spec import ResolvedCode, ResolvedEnvironment, Resolv
 from batchpoint.domain.references import (
     AssetReference,
     Location,
+    MlflowModel,
+    MlflowRun,
+    Reference,
     RegistryReference,
     UploadReference,
     asset_reference,
     data_reference,
     is_reference,
     is_uri,
+    model_source,
 )
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.storage.locate import path_of, uri_of
@@ -38,9 +43,9 @@ class EnvironmentResolver(Protocol):
     """Makes the environment that user code runs in, or finds that the running one will do."""
 
     def resolve(
-        self, model_path: Path, environment: Environment | None, log: Callable[[str], None]
+        self, model_path: Path | None, environment: Environment | None, log: Callable[[str], None]
     ) -> ResolvedEnvironment:
-        """Build or find an environment; None: what the model's own folder asks for.
+        """Build or find an environment; None: what the model's own folder asks for, if any.
 
         Raises: Invalid (`environment_invalid`, `environment_unbuildable`,
         `interpreter_not_found`).
@@ -51,7 +56,8 @@ class EnvironmentResolver(Protocol):
 class Assets:
     """The registered assets of each kind, and the trees they refer to.
 
-    `models`, `environments`, `data` and `codes` register, find, list, archive and delete them.
+    `models`, `environments`, `data`, `codes` and `components` register, find, list, archive and
+    delete them.
     """
 
     def __init__(
@@ -79,12 +85,17 @@ class Assets:
             trees, self._places, datastores, clock, environ=environ, local_paths=local_paths
         )
         self._local_paths = local_paths
-        self.models = AssetVersions(MODELS, Model, ledger, clock, self._settle_model)
-        self.environments = AssetVersions(
-            ENVIRONMENTS, Environment, ledger, clock, _settle_environment
+        self.models = AssetVersions(
+            MODELS, Model.model_validate_json, ledger, clock, self._settle_model
         )
-        self.data = AssetVersions(DATA, Data, ledger, clock, self._settle_data)
-        self.codes = AssetVersions(CODES, Code, ledger, clock, self._settle_code)
+        self.environments = AssetVersions(
+            ENVIRONMENTS, Environment.model_validate_json, ledger, clock, _settle_environment
+        )
+        self.data = AssetVersions(DATA, Data.model_validate_json, ledger, clock, self._settle_data)
+        self.codes = AssetVersions(
+            CODES, Code.model_validate_json, ledger, clock, self._settle_code
+        )
+        self.components = Components(ledger, clock, self)
         self.references = DataReferences(self.data, self._places)
 
     # --- what deployments use ----------------------------------------------------------------
@@ -119,20 +130,53 @@ class Assets:
         Raises: as `codes.register`; NotFound (`code_not_found`).
         """
         where = "code_configuration.code"
-        if is_reference(code) and not code.startswith(_PLACES):
-            named = asset_reference(code, "code")
-            if isinstance(named, RegistryReference):
-                raise _elsewhere(code, where)
-            asset = self.codes.get(named.name, named.version)
-            files = self._files.opened(asset.path, where=where)
+        asset = self._registered_code(code, where)
+        files = self.code_files(code, where)
+        reference = files.reference
+        if asset is not None:
             reference = str(AssetReference("code", asset.name or "", asset.version))
-        else:
-            files = self._files.stored(code, where=where)
-            reference = files.reference
         resolved = ResolvedCode(
             path=str(files.path), scoring_script=scoring_script, hash=files.hash
         )
         return reference, resolved
+
+    def code_files(self, code: str, where: str) -> StoredFiles:
+        """Return the files of a code folder, storing them, or of a registered code asset.
+
+        Raises: as `resolve_code`.
+        """
+        asset = self._registered_code(code, where)
+        if asset is not None:
+            return self._files.opened(asset.path, where=where)
+        return self._files.stored(code, where=where)
+
+    def _registered_code(self, code: str, where: str) -> Code | None:
+        if not is_reference(code) or code.startswith(_PLACES):
+            return None
+        named = asset_reference(code, "code")
+        if isinstance(named, RegistryReference):
+            raise _elsewhere(code, where)
+        return self.codes.get(named.name, named.version)
+
+    def pinned_data(self, path: str, *, model: bool, where: str) -> str:
+        """Return a pointer to data that means the same for good: labels become versions.
+
+        `model`: names are those of registered models, and what lies in MLflow is stored here.
+        Raises: Invalid (`reference_invalid`, `field_unsupported`); NotFound.
+        """
+        if model and is_reference(path) and not path.startswith(_PLACES):
+            named = asset_reference(path, "model")
+            if isinstance(named, RegistryReference):
+                raise _elsewhere(path, where)
+            found = self.models.get(named.name, named.version)
+            return str(AssetReference("model", found.name or "", found.version))
+        place = model_source(path) if model else data_reference(path)
+        if isinstance(place, AssetReference):
+            asset = self.data.get(place.name, place.version)
+            return str(AssetReference("data", asset.name or "", asset.version))
+        if model and isinstance(place, MlflowModel | MlflowRun):
+            return self._files.stored(path, where=where).reference
+        return self._placed(place, path, where)
 
     def resolve_environment(
         self, environment: str | Environment | None
@@ -185,27 +229,31 @@ class Assets:
 
     def _settle_data(self, data: Data) -> tuple[Data, tuple[str, ...]]:
         place = data_reference(data.path)
-        path = str(place)
         if isinstance(place, AssetReference):
             raise Invalid(
                 f"{data.path!r} is itself a data asset; give the path or URI of the data",
                 code="reference_invalid",
                 where="path",
             )
+        path = self._placed(place, data.path, "path")
+        _check_data_type(data, self._places.uri(data_reference(path), where="path"))
+        return data.model_copy(update={"path": path}), (path, data.type)
+
+    def _placed(self, place: Reference, given: str, where: str) -> str:
+        """Return the canonical spelling of a place; what is said to lie here has to."""
         if isinstance(place, Location) and _is_local(place.uri):
             if not self._local_paths:
                 raise Invalid(
-                    f"{data.path!r} is not on this server: upload the files first and give "
+                    f"{given!r} is not on this server: upload the files first and give "
                     "upload:HASH/NAME (the SDK and the command line do), or register where they "
                     "lie as a datastore",
                     code="field_unsupported",
-                    where="path",
+                    where=where,
                 )
-            path = uri_of(path_of(place.uri, where="path"))
-        elif isinstance(place, UploadReference):
-            path = self._files.opened(path, where="path").reference
-        _check_data_type(data, self._places.uri(data_reference(path), where="path"))
-        return data.model_copy(update={"path": path}), (path, data.type)
+            return uri_of(path_of(place.uri, where=where))
+        if isinstance(place, UploadReference):
+            return self._files.opened(str(place), where=where).reference
+        return str(place)
 
 
 def _settle_environment(environment: Environment) -> tuple[Environment, tuple[str, ...]]:

@@ -33,6 +33,8 @@ OUTPUTS = ("score", "artifacts")
 _ENCODED = ("file://", "http://", "https://")
 # What signs URLs: Azure (SAS), S3 in both versions, GCS.
 _SIGNATURE = re.compile(r"(?i)(?:^|&)(?:sig|signature|x-amz-signature|x-goog-signature)=")
+MODEL_TYPES = ("mlflow_model", "custom_model")
+"""Types of data that name a registered model where others name a data asset."""
 SCHEMES = ("file", "s3", "gs", "abfs", "abfss", "wasb", "wasbs", "http", "https")
 
 

@@ -1,0 +1,242 @@
+"""Components as they are registered: all that they name pinned, all that is wrong said at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache, partial
+from typing import TYPE_CHECKING, cast
+
+from pydantic import TypeAdapter
+
+from batchpoint.control.asset_versions import COMPONENTS, AssetVersions
+from batchpoint.control.collected_findings import CollectedFindings, joined
+from batchpoint.control.data_references import MODEL_TYPES
+from batchpoint.domain import limits
+from batchpoint.domain.asset import Environment
+from batchpoint.domain.component import (
+    CommandComponent,
+    Component,
+    ParallelComponent,
+    PipelineComponent,
+    Scalar,
+    Step,
+    StepData,
+)
+from batchpoint.domain.errors import Invalid
+from batchpoint.domain.references import AssetReference, RegistryReference, asset_reference
+
+if TYPE_CHECKING:
+    from batchpoint.clock import Clock
+    from batchpoint.control.assets import Assets
+    from batchpoint.ledger.ledger import Ledger
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+# What may differ between two uses of the same content.
+_NO_CONTENT = {
+    "name",
+    "version",
+    "description",
+    "tags",
+    "properties",
+    "archived",
+    "created_at",
+}
+
+
+def component_name(text: str) -> str:
+    """Check the name of a component (lower-case letters, digits, `_`, `-`)."""
+    if len(text) > limits.ASSET_NAME_LENGTH_MAX or _NAME.fullmatch(text) is None:
+        raise Invalid(
+            f"{text!r} is not the name of a component: expected up to "
+            f"{limits.ASSET_NAME_LENGTH_MAX} lower-case letters, digits, '_' and '-', beginning "
+            "with a letter or digit",
+            code="field_invalid",
+            where="name",
+        )
+    return text
+
+
+def read_component(text: str) -> Component:
+    """Read a component of any type from its JSON."""
+    return _reader().validate_json(text)
+
+
+@cache
+def _reader() -> TypeAdapter[Component]:
+    return TypeAdapter(Component)
+
+
+class Components(AssetVersions[Component]):
+    """The registered components.
+
+    What is registered names everything by versions: code as an uploaded tree, environments, models,
+    data and nested components by `azureml:NAME:VERSION`; inline ones become anonymous assets. A
+    nested component is looked up again when a deployment or job is made of the outer one, which
+    then holds all of it; one that was deleted by then is missed by name.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Clock, assets: Assets) -> None:
+        """Keep them in a ledger; what they name is resolved by `assets`."""
+        super().__init__(COMPONENTS, read_component, ledger, clock, self._settled, component_name)
+        self._assets = assets
+
+    def found(self, reference: str) -> tuple[str, Component]:
+        """Return the canonical reference and the content of a component that is named.
+
+        Raises: Invalid (`reference_invalid`); NotFound (`component_not_found`).
+        """
+        named = asset_reference(reference, "component")
+        if isinstance(named, RegistryReference):
+            raise Invalid(
+                f"{reference!r} lies in a shared registry, which is not reached from here: "
+                "register it here and name that",
+                code="reference_invalid",
+                where="component",
+            )
+        component = self.get(named.name, named.version)
+        return reference_of(component), component
+
+    def anonymous(self, component: Component) -> tuple[str, Component]:
+        """Register a component that is given inline under its content; return it as `found` does.
+
+        Raises: as `register`.
+        """
+        shown = component.display_name or component.name
+        unnamed = component.model_copy(
+            update={"name": None, "version": None, "display_name": shown}
+        )
+        stored = self.register(unnamed, reuse=True)
+        return reference_of(stored), stored
+
+    # --- settling ------------------------------------------------------------------------------
+
+    def _settled(self, component: Component) -> tuple[Component, tuple[str, ...]]:
+        collected = CollectedFindings()
+        facts: list[str] = []
+        match component:
+            case CommandComponent():
+                settled = self._command(component, collected, facts)
+            case ParallelComponent():
+                settled = self._parallel(component, collected, facts)
+            case PipelineComponent():
+                settled = self._pipeline(component, collected, facts)
+        collected.raise_any()
+        content = settled.model_dump(mode="json", exclude=_NO_CONTENT, exclude_defaults=True)
+        facts = [component.type, json.dumps(content, sort_keys=True), *facts]
+        return settled, tuple(facts)
+
+    def _command(
+        self, component: CommandComponent, collected: CollectedFindings, facts: list[str]
+    ) -> CommandComponent:
+        told = {
+            "code": self._code(component.code, "code", collected),
+            "environment": self._environment(
+                component.environment, "environment", collected, facts
+            ),
+        }
+        return component.model_copy(update=told)
+
+    def _parallel(
+        self, component: ParallelComponent, collected: CollectedFindings, facts: list[str]
+    ) -> ParallelComponent:
+        task = component.task
+        told: dict[str, object] = {
+            "code": self._code(task.code, "task.code", collected),
+            "environment": self._environment(
+                task.environment, "task.environment", collected, facts
+            ),
+        }
+        given = task.model
+        if given is not None:
+            inline = not isinstance(given, str)
+            found = collected.tried(
+                "task.model", lambda: self._assets.resolve_model(given), inside=inline
+            )
+            if found is not None:
+                told["model"] = found[0]
+                facts.append(found[1].hash)
+        return component.model_copy(update={"task": task.model_copy(update=told)})
+
+    def _pipeline(
+        self, component: PipelineComponent, collected: CollectedFindings, facts: list[str]
+    ) -> PipelineComponent:
+        jobs = {
+            name: self._step(step, f"jobs.{name}", collected, facts)
+            for name, step in component.jobs.items()
+        }
+        return component.model_copy(update={"jobs": jobs})
+
+    def _step(self, step: Step, where: str, collected: CollectedFindings, facts: list[str]) -> Step:
+        reference, component = self._nested(step.component, f"{where}.component", collected, facts)
+        environment = self._environment(step.environment, f"{where}.environment", collected, facts)
+        inputs: dict[str, Scalar | StepData | None] = {}
+        for name, value in step.inputs.items():
+            inputs[name] = value
+            if isinstance(value, StepData):
+                declared = component and component.inputs.get(name)
+                kind = value.type or (declared.type if declared else None)
+                inputs[name] = self._pinned(value, kind, f"{where}.inputs.{name}", collected)
+        told = {"component": reference, "environment": environment, "inputs": inputs}
+        return step.model_copy(update=told)
+
+    def _nested(
+        self,
+        given: str | Component,
+        where: str,
+        collected: CollectedFindings,
+        facts: list[str],
+    ) -> tuple[str | Component, Component | None]:
+        if isinstance(given, str):
+            found = collected.tried(where, partial(self.found, given))
+        else:
+            found = collected.tried(where, partial(self.anonymous, given), inside=True)
+        if found is None:
+            return given, None
+        facts.append(self.content_of(cast("str", found[1].name), found[1].version))
+        return found
+
+    # --- what is named -------------------------------------------------------------------------
+
+    def _code(self, given: str | None, where: str, collected: CollectedFindings) -> str | None:
+        if given is None:
+            return None
+        found = collected.tried(where, lambda: self._assets.code_files(given, where))
+        return given if found is None else found.reference
+
+    def _environment(
+        self,
+        given: str | Environment | None,
+        where: str,
+        collected: CollectedFindings,
+        facts: list[str],
+    ) -> str | Environment | None:
+        if given is None:
+            return None
+        inline = not isinstance(given, str)
+        found = collected.tried(
+            where, lambda: self._assets.resolve_environment(given), inside=inline
+        )
+        if found is None:
+            return given
+        reference, environment = found
+        if environment is not None:
+            name = cast("str", environment.name)
+            facts.append(self._assets.environments.content_of(name, environment.version))
+        return reference
+
+    def _pinned(
+        self, given: StepData, kind: str | None, where: str, collected: CollectedFindings
+    ) -> StepData:
+        """Return inline data with labels and short spellings replaced by what they mean now."""
+        model = kind in MODEL_TYPES
+        field = joined(where, "path")
+        path = collected.tried(
+            field, lambda: self._assets.pinned_data(given.path, model=model, where=field)
+        )
+        return given if path is None else given.model_copy(update={"path": path})
+
+
+def reference_of(component: Component) -> str:
+    """Return how a registered component is referred to: `azureml:NAME:VERSION`."""
+    return str(AssetReference("component", component.name or "", component.version))
