@@ -198,13 +198,13 @@ def _pipelines(connection: Connection) -> None:
     _fill_states_and_tags(connection)
     yes, no = (each.compile(dialect=connection.dialect) for each in (true(), false()))
     still_open = f"terminal = {no}"
+    open_in = f"jobs_open_in ON jobs (parent, sequence, lease_until) WHERE {still_open}"
+    wish = f"cancel_requested = {yes}"
     for statement in (
         "CREATE INDEX IF NOT EXISTS jobs_of_parent ON jobs (parent, sequence, state, type)",
         "DROP INDEX IF EXISTS jobs_open",
-        "CREATE INDEX IF NOT EXISTS jobs_open_in ON jobs (parent, sequence, lease_until) "
-        + f"WHERE {still_open}",
-        "CREATE INDEX IF NOT EXISTS jobs_to_cancel ON jobs (parent) "
-        + f"WHERE {still_open} AND cancel_requested = {yes}",
+        f"CREATE INDEX IF NOT EXISTS {open_in}",
+        f"CREATE INDEX IF NOT EXISTS jobs_to_cancel ON jobs (parent) WHERE {still_open} AND {wish}",
     ):
         connection.execute(text(statement))
 
