@@ -59,15 +59,13 @@ class CollectedFindings:
 
     def raise_any(self) -> None:
         """Raise all that was found as one error; a lone finding keeps the family of its code."""
-        findings = tuple(self._found.values())
-        if not findings:
-            return
+        findings = [*self._found.values()]
         if len(findings) > 1:
             raise all_of(findings)
-        only = findings[0]
-        error = error_from(only.code, only.message, only.where or None)
-        error.findings = findings
-        raise error
+        for only in findings:
+            error = error_from(only.code, only.message, only.where or None)
+            error.findings = (only,)
+            raise error
 
 
 def joined(above: str, below: str) -> str:
