@@ -101,6 +101,7 @@ def recover(records: Iterable[Record]) -> Recovered:
         recovered.rows += record.rows
         recovered.failed_rows += record.failed_rows
         recovered.failed_items.update(record.failed_items)
+        recovered.failed_mini_batches.update(record.failed_mini_batches)
         recovered.unattributed += record.unattributed
         recovered.scored_items += record.scored_items
     return recovered
@@ -109,13 +110,22 @@ def recover(records: Iterable[Record]) -> Recovered:
 class Recording:
     """The accepted frames of one report, on their way into a `Record`."""
 
-    __slots__ = ("failed_items", "failed_rows", "frames", "rows", "scored_items", "unattributed")
+    __slots__ = (
+        "failed_items",
+        "failed_mini_batches",
+        "failed_rows",
+        "frames",
+        "rows",
+        "scored_items",
+        "unattributed",
+    )
 
     def __init__(self) -> None:
         self.frames: list[tuple[int, Task]] = []
         self.rows = 0
         self.failed_rows = 0
         self.failed_items: tuple[int, ...] = ()
+        self.failed_mini_batches: tuple[int, ...] = ()
         self.unattributed = 0
         self.scored_items = 0
 
@@ -125,7 +135,9 @@ class Recording:
         self.frames.append((result.frame, result.task))
         self.rows += result.rows
         self.failed_rows += result.failed_rows
-        self.failed_items += failed
+        if failed or unattributed:
+            self.failed_items += failed
+            self.failed_mini_batches += (result.task.mini_batch,)
         self.unattributed += unattributed
         self.scored_items += good
         return good > 0 or result.rows > 0
@@ -140,4 +152,5 @@ class Recording:
             self.failed_items,
             self.unattributed,
             self.scored_items,
+            self.failed_mini_batches,
         )

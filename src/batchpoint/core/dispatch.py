@@ -54,6 +54,7 @@ class Dispatch:
         self._patience = Patience(policy.timeout_seconds)
         self._items = ItemCount(recovered.failed_items)
         self._unnamed_failures = recovered.unattributed
+        self._failed_mini_batches = set(recovered.failed_mini_batches)
         self._rows = recovered.rows
         self._failed_rows = recovered.failed_rows
         self._recovered_items = recovered.scored_items
@@ -252,6 +253,8 @@ class Dispatch:
             self._split(task, halves(task))
             return False
         succeeded = record.add(result, failed, unattributed)
+        if failed or unattributed:
+            self._failed_mini_batches.add(task.mini_batch)
         self._items.see(result.items)
         if failed:
             self._items.fail(failed)
@@ -356,6 +359,7 @@ class Dispatch:
     def _give_up(self, result: TaskResult, attempts: Attempts, error: AttemptError) -> None:
         task = result.task
         del self._attempts[task]
+        self._failed_mini_batches.add(task.mini_batch)
         self._items.fail(result.items)
         if not result.items:
             self._unnamed_failures += 1
@@ -379,11 +383,23 @@ class Dispatch:
         threshold = self._policy.error_threshold
         if threshold is not None and 0 <= threshold < self._failures:
             self._finish("failed", "error_threshold_exceeded", self._cause)
+        elif self._too_many_mini_batches_failed():
+            self._finish("failed", "mini_batch_threshold_exceeded", self._cause)
         elif self._sealed and self._backlog.resolved == self._backlog.planned:
             self._complete()
         elif self._probation.verdict_due and not self._roster.held:
             self._finish("failed", "systemic_failure", self._cause)
         return bool(self._finished)
+
+    def _too_many_mini_batches_failed(self) -> bool:
+        """Tell it as soon as it is certain: a share of all is known once the plan is sealed."""
+        failed = len(self._failed_mini_batches)
+        most, percent = self._policy.mini_batch_error_threshold, self._policy.allowed_failed_percent
+        if most is not None and 0 <= most < failed:
+            return True
+        if percent is None or percent < 0 or not self._sealed:
+            return False
+        return failed * 100 > percent * self._backlog.planned
 
     def _complete(self) -> None:
         if not self._items_total:

@@ -163,6 +163,7 @@ class Record:
     `frames` holds (ordinal of the frame in the part, its task). Frames of the part that are not
     named here are superseded and never read. `rows`, `failed_rows`, `unattributed` (items short
     without a name) and `scored_items` (items that did not fail) are sums over the frames.
+    `failed_mini_batches` are those in which an item failed, with or without a name.
     """
 
     part: str
@@ -172,6 +173,7 @@ class Record:
     failed_items: tuple[int, ...]
     unattributed: int = 0
     scored_items: int = 0
+    failed_mini_batches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,7 @@ class Recovered:
     heads: array[int] = field(default_factory=lambda: array("I"))
     pieces: dict[int, list[Task]] = field(default_factory=dict[int, list[Task]])
     failed_items: set[int] = field(default_factory=set[int])
+    failed_mini_batches: set[int] = field(default_factory=set[int])
     rows: int = 0
     failed_rows: int = 0
     unattributed: int = 0
@@ -253,10 +256,12 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The settings that `Dispatch` decides by."""
+    """The settings that `Dispatch` decides by; a threshold of None or -1 never ends a job."""
 
     instance_count: int
     max_retries: int
     timeout_seconds: float | None
     error_threshold: int | None
     isolate_rows: bool
+    mini_batch_error_threshold: int | None = None
+    allowed_failed_percent: int | None = None

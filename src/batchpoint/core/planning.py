@@ -45,7 +45,8 @@ class Cutter:
     """Cuts slices, pushed one by one in listing order, into segments of whole mini-batches.
 
     Without coalescing (scripts) each mini-batch has exactly `mini_batch_size` slices; the last one
-    of the input may have fewer.
+    of the input may have fewer. With `mini_batch_bytes` it has as many slices as fit into so many
+    bytes instead, one at least, coalescing or not.
 
     With coalescing (models without code) mini-batches shrink towards the end, so that all workers
     finish at about the same time (guided self-scheduling, Polychronopoulos and Kuck, IEEE
@@ -62,9 +63,17 @@ class Cutter:
     depends on time or on how the listing was paged.
     """
 
-    def __init__(self, mini_batch_size: int, *, coalesce: bool, workers: int) -> None:
+    def __init__(
+        self,
+        mini_batch_size: int,
+        *,
+        coalesce: bool,
+        workers: int,
+        mini_batch_bytes: int | None = None,
+    ) -> None:
         """Cut for `workers` workers in all (1 or more)."""
         self._size = mini_batch_size
+        self._bytes = mini_batch_bytes
         self._workers = workers
         self._coalesce = coalesce
         self._ahead: list[Slice] = []
@@ -77,11 +86,13 @@ class Cutter:
         self._cuts: list[int] = []
         self._first = 0
         self._segment_max = limits.SEGMENT_SLICES_MAX
-        if not coalesce:
+        if not coalesce and mini_batch_bytes is None:
             self._segment_max = max(self._segment_max, mini_batch_size)
 
     def push(self, piece: Slice) -> list[Segment]:
         """Take the next slice; return the segments it completes."""
+        if self._bytes is not None:
+            return self._by_bytes(piece, self._bytes)
         if not self._coalesce:
             return self._exact(piece)
         if self._target:
@@ -108,6 +119,15 @@ class Cutter:
     def _exact(self, piece: Slice) -> list[Segment]:
         self._batch.append(piece)
         return self._close_batch() if len(self._batch) == self._size else []
+
+    def _by_bytes(self, piece: Slice, most: int) -> list[Segment]:
+        size = piece.stop - piece.start if piece.unit == "bytes" else piece.size
+        done = self._close_batch() if self._batch_bytes + size > most else []
+        self._batch.append(piece)
+        self._batch_bytes += size
+        if self._batch_bytes >= most or len(self._batch) == limits.SEGMENT_SLICES_MAX:
+            done += self._close_batch()
+        return done
 
     def _end_lookahead(self, *, ended: bool) -> list[Segment]:
         ahead, self._ahead = self._ahead, []

@@ -153,6 +153,7 @@ CODES: dict[str, type[BatchpointError]] = {
     # ways in which a job fails
     "init_failed": JobFailed,
     "error_threshold_exceeded": JobFailed,
+    "mini_batch_threshold_exceeded": JobFailed,
     "nothing_scored": JobFailed,
     "systemic_failure": JobFailed,
     "output_columns_reserved": JobFailed,

@@ -63,6 +63,7 @@ def _sentence(code: str, spec: ScoreSpec, progress: Progress) -> str:
         "init_failed": f"{loading} failed in {attempts} fresh worker{'s'[: attempts - 1]}",
         "error_threshold_exceeded": f"{_items(progress.items_failed)} failed, and error_threshold "
         f"allows {spec.settings.error_threshold}",
+        "mini_batch_threshold_exceeded": _too_many_mini_batches(spec),
         "nothing_scored": "the only item could not be scored"
         if progress.items_failed == 1
         else f"none of the {progress.items_failed} items could be scored",
@@ -70,6 +71,16 @@ def _sentence(code: str, spec: ScoreSpec, progress: Progress) -> str:
         "scored",
     }
     return sentences.get(code, "the job could not be finished")
+
+
+def _too_many_mini_batches(spec: ScoreSpec) -> str:
+    count, percent = (
+        spec.settings.mini_batch_error_threshold,
+        spec.settings.allowed_failed_percent,
+    )
+    allowed = [f"mini_batch_error_threshold {count}"] if count is not None and count >= 0 else []
+    allowed += [f"--allowed_failed_percent {percent}"] if percent is not None else []
+    return f"items failed in more mini-batches than {' or '.join(allowed)} allows"
 
 
 def _nothing_listed(source: JobInput) -> str:

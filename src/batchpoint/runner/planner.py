@@ -117,7 +117,12 @@ class Planner:
         coalesce = settings.coalesce_files and self._spec.code is None
         remote = not all(is_local(uri) for uri in self._spec.input.sources)
         shares = workers * _WORKERS_WHEN_FETCHING if remote else workers
-        cutter = Cutter(settings.mini_batch_size, coalesce=coalesce, workers=shares)
+        cutter = Cutter(
+            settings.mini_batch_size,
+            coalesce=coalesce,
+            workers=shares,
+            mini_batch_bytes=settings.mini_batch_bytes,
+        )
         left_out: list[str] = []
         listing = Listing(self._spec.input, self._locations, left_out.append)
         while step := await self._list(listing):
@@ -173,7 +178,8 @@ class Planner:
         # Without code the cutter joins slices again, to mini-batches of whatever size suits it.
         joined = self._spec.code is None and self._spec.settings.coalesce_files
         most = limits.COALESCE_BYTES_MAX // (4 if joined else 1)
-        target = min(max(item.size // (workers * 8), limits.COALESCE_BYTES_MIN), most)
+        wanted = self._spec.settings.mini_batch_bytes or item.size // (workers * 8)
+        target = min(max(wanted, limits.COALESCE_BYTES_MIN), most)
         try:
             return await self._engine.index(item, target)
         except Invalid:

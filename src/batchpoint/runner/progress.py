@@ -39,6 +39,7 @@ def pack(records: Iterable[Record]) -> bytes:
             "failed_items": list(record.failed_items),
             "unattributed": record.unattributed,
             "scored_items": record.scored_items,
+            "failed_mini_batches": list(record.failed_mini_batches),
         }
         for record in records
     ]
@@ -60,6 +61,8 @@ def unpack(checkpoints: Iterable[bytes]) -> Iterator[Record]:
                 failed_items=tuple(row["failed_items"]),
                 unattributed=row["unattributed"],
                 scored_items=row["scored_items"],
+                # Absent in jobs that were begun before mini-batches were counted.
+                failed_mini_batches=tuple(row.get("failed_mini_batches", ())),
             )
 
 

@@ -264,6 +264,8 @@ class ScoreRunner:
             max_retries=settings.max_retries,
             timeout_seconds=settings.timeout_seconds,
             error_threshold=settings.error_threshold,
+            mini_batch_error_threshold=settings.mini_batch_error_threshold,
+            allowed_failed_percent=settings.allowed_failed_percent,
             isolate_rows=self._spec.code is None,
         )
 

@@ -81,6 +81,7 @@ class VerdictWriter:
                 rows=0,
                 failed_rows=sum(len(_rows(verdict.task)) for verdict in sealed),
                 failed_items=tuple(failed),
+                failed_mini_batches=tuple(sorted({each.task.mini_batch for each in sealed})),
             )
         ]
 
