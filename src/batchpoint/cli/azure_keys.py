@@ -41,8 +41,8 @@ ENDPOINT = KeyRules(
 )
 DEPLOYMENT = KeyRules(
     refused={
-        "component": "pipeline components are not supported yet; deploy a model (`type: model`)",
-        "job_definition": "pipelines are not supported yet; deploy a model (`type: model`)",
+        "component": "it belongs to pipelines: write `type: pipeline`",
+        "job_definition": "it belongs to pipelines: write `type: pipeline`",
         "identity": "a deployment runs as the server's user; remove it",
         "partition_keys": "input is cut by files and rows, not by key; remove it",
         "instance_type": _ONLINE,
@@ -68,10 +68,10 @@ RESOURCES = KeyRules(
 )
 SETTINGS = KeyRules(
     refused={
-        "default_compute": "it belongs to pipeline deployments, which are not supported yet",
-        "default_datastore": "it belongs to pipeline deployments, which are not supported yet",
-        "continue_on_step_failure": "it belongs to pipeline deployments, not supported yet",
-        "force_rerun": "it belongs to pipeline deployments, which are not supported yet",
+        "default_compute": "it belongs to pipeline deployments; write compute",
+        "default_datastore": "it belongs to pipeline deployments; remove it",
+        "continue_on_step_failure": "it belongs to pipeline deployments; remove it",
+        "force_rerun": "it belongs to pipeline deployments; remove it",
         "mini_batch_error_threshold": "failures are counted per item: use error_threshold",
         "partition_keys": "input is cut by files and rows, not by key; remove it",
     },
@@ -127,6 +127,90 @@ CREDENTIALS = KeyRules(
     },
     ignored={"resource_url": "it is always that of storage"},
 )
+# Types of data and ways of reaching it that only Azure has.
+DATA_TYPES_REFUSED = {
+    "triton_model": "register the model's files as custom_model",
+    "ml_table": "write mltable",
+}
+_MODES = "write ro_mount, download or direct"
+MODES_REFUSED = {"eval_mount": _MODES, "eval_download": _MODES}
+_AS_STEPS = "write it as commands, or as components of type command and parallel"
+STEP_TYPES_REFUSED = {
+    "sweep": _AS_STEPS,
+    "automl": _AS_STEPS,
+    "spark": _AS_STEPS,
+    "data_transfer": _AS_STEPS,
+    "import": "register the data with `batchpoint data create`",
+    "finetuning": _AS_STEPS,
+}
+_SERVERS_USER = "steps run as the server's user; remove it"
+_NO_CLUSTERS = "a command runs once, on one node; remove it"
+_OF_COMPONENTS: dict[str, str] = {
+    "distribution": _NO_CLUSTERS,
+    "additional_includes": "put these files into the folder of `code`",
+    "identity": _SERVERS_USER,
+    "services": "nothing but the command runs; remove it",
+    "queue_settings": "steps start as soon as there is room on their compute; remove it",
+    "partition_keys": "input is cut by files and rows, not by key; remove it",
+    "task_type": "it belongs to another service; remove it",
+}
+_SHOWN_OF_COMPONENTS = _SHOWN_BY_AZURE | {
+    "created_at",
+    "archived",
+    "latest_version",
+    "_source",
+    "base_path",
+    "creation_context",
+}
+_COMPONENT = KeyRules(refused=_OF_COMPONENTS, read_only=_SHOWN_OF_COMPONENTS)
+COMPONENTS = {
+    "command": _COMPONENT,
+    "parallel": _COMPONENT,
+    "pipeline": KeyRules(
+        refused={
+            **_OF_COMPONENTS,
+            "settings": "they belong to the pipeline job or deployment; remove them",
+            "source_job": "write the steps, or deploy the job with `job_definition`",
+        },
+        read_only=_SHOWN_OF_COMPONENTS,
+    ),
+}
+TASK = KeyRules(refused={"image": "write environment"})
+STEP = KeyRules(
+    refused={**_OF_COMPONENTS, "settings": "they belong to the pipeline job; remove them"},
+)
+PIPELINE_JOB = KeyRules(
+    refused={
+        "identity": "a job runs as the server's user; remove it",
+        "services": "nothing but the steps runs; remove it",
+        "schedule": "jobs start when they are created; remove it",
+        "trigger": "jobs start when they are created; remove it",
+        "source_job_id": "write the steps, or name a component",
+    },
+    read_only=_SHOWN_BY_AZURE | {"status", "created_at", "log_files"},
+)
+PIPELINE_SETTINGS = KeyRules(
+    refused={
+        "continue_run_on_failed_optional_input": (
+            "a step whose input is missing does not run; remove it"
+        ),
+        "on_init": "write it as a step that the others need",
+        "on_finalize": "write it as a step, or use webhook_url",
+    },
+)
+PIPELINE_DEPLOYMENT = KeyRules(
+    refused={
+        "identity": "a deployment runs as the server's user; remove it",
+        "model": "it belongs to model deployments: write `type: model`",
+        "code_configuration": "it belongs to model deployments: write `type: model`",
+        "environment": "environments belong to the steps; remove it",
+        "compute": "write settings.default_compute",
+        "resources": "resources belong to the steps; remove it",
+        "jobs": "write the steps into a component: `component: {type: pipeline, jobs: …}`",
+        "job": "write job_definition",
+    },
+    read_only=_SHOWN_BY_AZURE | {"created_at"},
+)
 _NO_MACHINES = "no machines are created for this cluster"
 COMPUTE = KeyRules(
     refused={
@@ -142,7 +226,7 @@ COMPUTE = KeyRules(
     },
     read_only=_SHOWN_BY_AZURE | {"created_at"},
 )
-_PIPELINES = "pipeline jobs are not supported yet"
+_PIPELINES = "an endpoint runs what its deployment has; `job create` runs a pipeline job's file"
 _OF_DEPLOYMENT = "it is a setting of the deployment"
 _ONE_COMPUTE = "a job runs on its deployment's compute; only the instance count can be set"
 JOB = KeyRules(
@@ -156,11 +240,10 @@ JOB = KeyRules(
         "dataset": "say with inputs what to score: `inputs: {data: {type: uri_folder, path: …}}`",
         "partition_keys": "input is cut by files and rows, not by key; remove it",
         "identity": "a job runs as the server's user; remove it",
-        "type": "a job file of a model deployment has no type; remove it",
+        "type": "what an endpoint is invoked with has no type; remove it",
         "input": "write inputs: {ANY: {type: uri_folder, path: …}}",
         "output": "write outputs: {ANY: {path: …}}",
     },
-    ignored={"display_name": "jobs are shown by their names"},
     read_only=_SHOWN_BY_AZURE,
 )
 JOB_COMPUTE = KeyRules(
@@ -177,6 +260,7 @@ JOB_SETTINGS = KeyRules(
         "output_format": _OF_DEPLOYMENT,
         "split_files": _OF_DEPLOYMENT,
         "coalesce_files": _OF_DEPLOYMENT,
+        "default_datastore": _OF_DEPLOYMENT,
     },
 )
 JOB_PROPERTIES = KeyRules()

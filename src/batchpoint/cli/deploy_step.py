@@ -14,11 +14,13 @@ from batchpoint.cli.error_report import warn
 from batchpoint.cli.output_forms import OutputForm
 from batchpoint.cli.progress_printers import to_stderr
 from batchpoint.cli.render import emit
-from batchpoint.cli.yaml_deployment import load_deployment
-from batchpoint.cli.yaml_files import Flags, Loaded
+from batchpoint.cli.yaml_deployment import LoadedDeployment, load_deployment
+from batchpoint.cli.yaml_files import Flags
 from batchpoint.cli.yaml_nodes import MapNode, Mark
 from batchpoint.cli.yaml_overrides import tree_of
+from batchpoint.cli.yaml_places import told_at_places
 from batchpoint.client.pointers import found_at, local_path
+from batchpoint.domain.deployment import Deployment
 from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.domain.errors import BatchpointError, Invalid, NotFound
 from batchpoint.domain.references import is_reference, is_uri
@@ -52,10 +54,13 @@ def deploy_model(wish: DeployWish, *, form: OutputForm | None, query: str | None
     loaded = _from_file(wish) if is_file else _from_model(wish)
     warn(loaded.warnings)
     with connected() as client:
-        deployment = loaded.noun if is_file else _with_workers(loaded.noun, client)
+        deployment = loaded.noun
+        if not is_file and isinstance(deployment, ModelDeployment):
+            deployment = _with_workers(deployment, client)
         if sys.stderr.isatty():
-            to_stderr("Checking the model and making its environment …")
-        made, is_new = _put(client, deployment)
+            to_stderr("Checking everything and making environments …")
+        with told_at_places(loaded.places):
+            made, is_new = _put(client, deployment)
     title, note = f"Deployed {made.endpoint_name}", "new" if is_new else "was there"
     emit(
         made,
@@ -65,7 +70,7 @@ def deploy_model(wish: DeployWish, *, form: OutputForm | None, query: str | None
     )
 
 
-def _put(client: Client, deployment: ModelDeployment) -> tuple[ModelDeployment, bool]:
+def _put(client: Client, deployment: Deployment) -> tuple[Deployment, bool]:
     """Make endpoint and deployment; an endpoint made in vain is taken away again."""
     owner = deployment.endpoint_name
     try:
@@ -82,7 +87,7 @@ def _put(client: Client, deployment: ModelDeployment) -> tuple[ModelDeployment, 
         raise
 
 
-def _from_file(wish: DeployWish) -> Loaded[ModelDeployment]:
+def _from_file(wish: DeployWish) -> LoadedDeployment:
     for flag, value in (
         ("--code", wish.code),
         ("--scoring-script", wish.scoring_script),
@@ -93,7 +98,7 @@ def _from_file(wish: DeployWish) -> Loaded[ModelDeployment]:
     return load_deployment(Path(wish.path), wish.sets, wish.flags)
 
 
-def _from_model(wish: DeployWish) -> Loaded[ModelDeployment]:
+def _from_model(wish: DeployWish) -> LoadedDeployment:
     if wish.flags["endpoint_name"][1] is None:
         raise Invalid("the endpoint's name is missing: give it with --name")
     path = wish.path

@@ -24,11 +24,12 @@ from batchpoint.cli.score_commands import invoke_command
 
 if TYPE_CHECKING:
     from batchpoint.cli.output_forms import OutputForm
+    from batchpoint.cli.yaml_places import Places
     from batchpoint.client.client import Client
-    from batchpoint.domain.endpoint import ModelDeployment
+    from batchpoint.domain.deployment import Deployment
 
 endpoint = new_app("Manage endpoints: stable names behind which deployments live.")
-deployment = new_app("Manage deployments: a model with everything needed to score with it.")
+deployment = new_app("Manage deployments: a model, or a pipeline, with everything it needs.")
 endpoint.command("invoke", cls=ScoringCommand)(invoke_command)
 
 _SetDefault = Annotated[
@@ -186,7 +187,9 @@ def create_deployment(
     loaded = load_deployment(file, sets or [], flags)
     warn(loaded.warnings)
     with connected() as client:
-        _put_deployment(client, loaded.noun, set_default=set_default, form=form, query=query)
+        _put_deployment(
+            client, loaded.noun, loaded.places, set_default=set_default, form=form, query=query
+        )
 
 
 @deployment.command("update", cls=Command)
@@ -221,12 +224,15 @@ def update_deployment(
             tree = as_tree(before, f"deployment {wanted}")
             loaded = load_deployment(None, sets or [], flags, existing=tree)
         warn(loaded.warnings)
-        _put_deployment(client, loaded.noun, set_default=set_default, form=form, query=query)
+        _put_deployment(
+            client, loaded.noun, loaded.places, set_default=set_default, form=form, query=query
+        )
 
 
 def _put_deployment(
     client: Client,
-    deployment: ModelDeployment,
+    deployment: Deployment,
+    places: Places,
     *,
     set_default: bool,
     form: OutputForm | None,
@@ -235,8 +241,10 @@ def _put_deployment(
     """Send a deployment and say in short what was made of it."""
     from batchpoint.cli.deployment_view import deployment_card
     from batchpoint.cli.render import emit
+    from batchpoint.cli.yaml_places import told_at_places
 
-    made = client.deployments.create_or_update(deployment, set_default=set_default)
+    with told_at_places(places):
+        made = client.deployments.create_or_update(deployment, set_default=set_default)
 
     def text() -> str:
         default = client.endpoints.get(made.endpoint_name).defaults.deployment_name
@@ -272,20 +280,21 @@ def list_deployments(
 ) -> None:
     """List the deployments of an endpoint."""
     from batchpoint.cli.client_connection import connected, endpoint_given
+    from batchpoint.cli.deployment_view import what_and_where
     from batchpoint.cli.resource_view import show_list
-    from batchpoint.cli.text_tables import moment, short_hash
+    from batchpoint.cli.text_tables import moment
 
     owner = endpoint_given(endpoint_name)
     with connected() as client:
         default = client.endpoints.get(owner).defaults.deployment_name
         show_list(
             client.deployments.list(owner),
-            "deployment,default,model,compute,created",
+            "deployment,default,type,model or component,compute,created",
             lambda d: [
                 d.name,
                 "yes" if d.name == default else "",
-                short_hash(d.model if isinstance(d.model, str) else d.model.path),
-                d.compute,
+                d.type,
+                *what_and_where(d),
                 moment(d.created_at),
             ],
             limit=max_results,

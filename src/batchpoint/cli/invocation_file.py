@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from batchpoint.cli import azure_keys
-from batchpoint.cli.job_data import read_inputs, read_outputs, stand_in, type_refused
+from batchpoint.cli.job_data import pointer, read_inputs, read_output_dataset, read_outputs
 from batchpoint.cli.yaml_fields import FieldErrors, Problem, type_problem, validated
 from batchpoint.cli.yaml_files import Flags, Source, open_source
-from batchpoint.cli.yaml_nodes import MapNode, Mark, Node, Scalar, ScalarNode, yaml_error
+from batchpoint.cli.yaml_nodes import (
+    MapNode,
+    Mark,
+    Node,
+    Scalar,
+    ScalarNode,
+    kind_of,
+    yaml_error,
+)
 from batchpoint.cli.yaml_overrides import set_path, tree_of
-from batchpoint.client.pointers import data_uri, job_input
+from batchpoint.cli.yaml_places import Places
+from batchpoint.cli.yaml_steps import check_named
+from batchpoint.client.pointers import data_uri
+from batchpoint.domain.component import DATA_TYPES
 from batchpoint.domain.endpoint import seconds
-from batchpoint.domain.errors import Invalid
+from batchpoint.domain.errors import Invalid, NotFound
 from batchpoint.domain.job import Invocation
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.model_shape import snake
+
+if TYPE_CHECKING:
+    from batchpoint.client.client import Client
 
 # Where a job file (or `--set`) says it, and where an invocation keeps it.
 _PLACES = {
@@ -35,6 +50,9 @@ _PLACES = {
     "timeout": "overrides.timeout",
     "properties.experiment_name": "experiment_name",
     "properties.experimentName": "experiment_name",
+    "settings.default_compute": "default_compute",
+    "settings.continue_on_step_failure": "continue_on_step_failure",
+    "settings.force_rerun": "force_rerun",
 } | {
     f"{prefix}{key}": f"overrides.{key}"
     for prefix in ("", "settings.")
@@ -76,6 +94,10 @@ JOB_FILE_KEYS = (
     "parameters",
     "retry_settings",
     "compute.instance_count",
+    "display_name",
+    "settings.default_compute",
+    "settings.continue_on_step_failure",
+    "settings.force_rerun",
 )
 
 
@@ -95,12 +117,14 @@ class InputFlags:
 class LoadedInvocation(NamedTuple):
     """An invocation and what its author should know.
 
-    `type_found`: nobody said whether the input is a file or a folder; it was found by looking.
+    `open_types` names the data of which nobody said whether it is a file or a folder ("": what has
+    no name): it was found by looking. `places` knows where each field was written.
     """
 
     noun: Invocation
     warnings: list[str]
-    type_found: bool
+    open_types: frozenset[str]
+    places: Places
 
 
 def load_invocation(
@@ -112,7 +136,7 @@ def load_invocation(
     output_path: str | None = None,
     pairs: Mapping[str, Sequence[str]] | None = None,
 ) -> LoadedInvocation:
-    """Build an invocation; exactly one data input must come out of file and flags.
+    """Build an invocation. How many inputs there have to be is the deployment's affair.
 
     `pairs`: options that say `NAME=VALUE`, as `--param` and `--env`, with where they belong.
 
@@ -124,58 +148,100 @@ def load_invocation(
     tree = source.tree
     source.rules(tree, azure_keys.JOB)
     moved = _move(source)
-    type_found = read_inputs(source)
-    type_found = (type_found or bool(inputs.paths)) and inputs.kind is None
-    read_outputs(source)
+    open_types = read_inputs(source, also="input_data")
+    read_output_dataset(source)
+    read_outputs(source, also="output_data")
     for target, (flag, value) in flags.items():
         if value is not None:
             moved[target] = flag
             set_path(tree, target.split("."), ScalarNode(Mark(flag, 0, 0), value))
+    check_named(source, tree, "default_compute", "compute", "")
+    _said_once(source)
     for option, given in (pairs or {}).items():
         _put_pairs(tree, option, given)
-    _input_flags(source, inputs)
+    open_types = _input_flags(source, inputs, open_types)
     _output_flag(source, output_path)
     _nothing_left(source)
     try:
         noun = validated(Invocation, tree, source.problems)
     except FieldErrors as error:
         raise FieldErrors([_as_written(problem, moved) for problem in error.problems]) from None
-    return LoadedInvocation(noun, source.warnings, type_found)
+    return LoadedInvocation(noun, source.warnings, open_types, Places(tree))
 
 
-def _input_flags(source: Source, given: InputFlags) -> None:
-    """Take the input from flags; `--input-type` and `--input-pattern` alone change the file's."""
+def with_found_types(client: Client, body: Invocation, names: Collection[str]) -> Invocation:
+    """Return the invocation in which data of open types has those that its assets have.
+
+    Raises: Invalid (`field_invalid`) when the types of several assets differ.
+    """
+    changes: dict[str, object] = {}
+    if "" in names and body.input is not None:
+        changes["input"] = _with_type(client, body.input)
+    named = {
+        name: _with_type(client, value)
+        for name, value in body.inputs.items()
+        if name in names and isinstance(value, JobInput)
+    }
+    if named:
+        changes["inputs"] = {**body.inputs, **named}
+    return body.model_copy(update=changes) if changes else body
+
+
+def _with_type(client: Client, source: JobInput) -> JobInput:
+    try:
+        return client.with_type_of_asset(source)
+    except NotFound:
+        return source  # a model, perhaps: the server knows what it is to be
+
+
+def _data_names(tree: MapNode) -> list[str]:
+    """Give the names of inputs that point at data."""
+    inputs = tree.items.get("inputs")
+    entries = inputs.items if isinstance(inputs, MapNode) else {}
+    return [name for name, node in entries.items() if isinstance(node, MapNode)]
+
+
+def _input_flags(source: Source, given: InputFlags, open_types: frozenset[str]) -> frozenset[str]:
+    """Take the input from flags; `--input-type` and `--input-pattern` alone change the file's.
+
+    Data of flags takes the place of the only data that the file points at, under its name.
+    """
     texts = [*given.paths, *_listed(given.file_list)]
-    before = source.tree.items.get("input")
-    kind = snake(given.kind)
-    if kind not in (None, "uri_file", "uri_folder"):
+    names, kind = _data_names(source.tree), snake(given.kind)
+    if kind is not None and kind not in DATA_TYPES:
         mark = Mark("--input-type", 0, 0)
-        sentence = type_refused(str(given.kind))
-        sentence = sentence or f"expected uri_file or uri_folder, got {given.kind!r}"
+        sentence = f"expected {', '.join(DATA_TYPES[:-1])} or {DATA_TYPES[-1]}, got {given.kind!r}"
         source.problems.append(Problem(mark, "input.type", sentence))
         kind = None
+    name = names[0] if len(names) == 1 else ""
     if texts:
         mark = Mark("--input" if given.paths else "--input-file-list", 0, 0)
         try:
-            found = job_input(texts, source.cwd, kind=kind, pattern=given.pattern)
+            told = cast("str | None", kind)
+            data = pointer(texts, source.cwd, kind=told, pattern=given.pattern)
         except Invalid as error:
             source.problems.append(Problem(mark, "input", error.message, error.code))
-            source.tree.put("input", mark, stand_in("input", mark))
-            return
-        data = found.model_dump(mode="json", exclude_unset=True)
-        source.tree.put("input", mark, tree_of(data, mark))
-    elif isinstance(before, MapNode):
-        for key, flag, value in (
-            ("type", "--input-type", kind),
-            ("pattern", "--input-pattern", given.pattern),
-        ):
-            if isinstance(value, str):
-                mark = Mark(flag, 0, 0)
-                before.put(key, mark, ScalarNode(mark, value))
+            return open_types
+        set_path(source.tree, ["inputs", name] if name else ["input"], tree_of(data, mark))
+        found = open_types - {name}
+        return found if kind is not None else found | {name}
+    for key, flag, value in (
+        ("type", "--input-type", kind),
+        ("pattern", "--input-pattern", given.pattern),
+    ):
+        if not isinstance(value, str):
+            continue
+        mark = Mark(flag, 0, 0)
+        if not name:
+            sentence = f"is about one input, and there are {len(names)}; say it in the file"
+            source.problems.append(Problem(mark, "", sentence))
+            continue
+        set_path(source.tree, ["inputs", name, key], ScalarNode(mark, value))
+    return open_types - {name} if kind is not None else open_types
 
 
 def _output_flag(source: Source, text: str | None) -> None:
-    """Take the folder for the results from `--output-path`."""
+    """Take the place of the results from `--output-path`: of the only output that a file names."""
     if text is None:
         return
     mark = Mark("--output-path", 0, 0)
@@ -184,7 +250,24 @@ def _output_flag(source: Source, text: str | None) -> None:
     except Invalid as error:
         source.problems.append(Problem(mark, "output", error.message, error.code))
         return
-    source.tree.put("output", mark, tree_of({"uri": uri}, mark))
+    outputs = source.tree.items.get("outputs")
+    names = list(outputs.items) if isinstance(outputs, MapNode) else []
+    if len(names) == 1:
+        set_path(source.tree, ["outputs", names[0], "uri"], ScalarNode(mark, uri))
+    else:
+        source.tree.put("output", mark, tree_of({"uri": uri}, mark))
+
+
+def _said_once(source: Source) -> None:
+    """Refuse a literal that stands below `parameters`, too."""
+    overrides, inputs = (source.tree.items.get(key) for key in ("overrides", "inputs"))
+    parameters = overrides.items.get("parameters") if isinstance(overrides, MapNode) else None
+    if not isinstance(parameters, MapNode) or not isinstance(inputs, MapNode):
+        return
+    for name, node in inputs.items.items():
+        if name in parameters.items and isinstance(node, ScalarNode):
+            sentence = f"stands below `parameters` too ({parameters.keys[name]}); keep one"
+            source.problems.append(Problem(inputs.keys[name], f"inputs.{name}", sentence))
 
 
 def _listed(name: str | None) -> list[str]:
@@ -206,7 +289,10 @@ def _listed(name: str | None) -> list[str]:
 
 
 def _put_pairs(tree: MapNode, option: str, given: Sequence[str]) -> None:
-    """Put each `NAME=VALUE` of an option where it belongs; parameters have YAML's types."""
+    """Put each `NAME=VALUE` of an option where it belongs; parameters have YAML's types.
+
+    Parameters are literal inputs, but for those that the file says below `parameters`.
+    """
     from batchpoint.cli.yaml_tree import parse_tree
 
     for text in given:
@@ -215,14 +301,20 @@ def _put_pairs(tree: MapNode, option: str, given: Sequence[str]) -> None:
         if not name or not equals:
             raise yaml_error(mark, f"expected NAME=VALUE, got {text[:60]!r}")
         node: Node = ScalarNode(mark, value)
-        field = "environment_variables"
+        target = ["overrides", "environment_variables"]
         if option == "--param":
-            field = "parameters"
+            overrides = tree.items.get("overrides")
+            below = overrides.items.get("parameters") if isinstance(overrides, MapNode) else None
+            is_there = isinstance(below, MapNode) and name in below.items
+            target = ["overrides", "parameters"] if is_there else ["inputs"]
             node = parse_tree(value, str(mark)) or ScalarNode(mark, "")
             if isinstance(node, ScalarNode) and node.value is None:
                 node.value = value  # `null` and `~` are text here
+            elif not isinstance(node, ScalarNode):
+                problem = f"expected text, a number or a bool, got {kind_of(node)}"
+                raise yaml_error(mark, problem)
             node.mark = mark
-        set_path(tree, ["overrides", field, name], node)
+        set_path(tree, [*target, name], node)
 
 
 def _nothing_left(source: Source) -> None:
@@ -246,9 +338,6 @@ def _nothing_left(source: Source) -> None:
 
 def _as_written(problem: Problem, moved: dict[str, str]) -> Problem:
     """Tell a problem in its author's words: the key as written, none where a flag says it."""
-    if problem.field == "input" and problem.sentence.startswith("is missing"):
-        sentence = "is missing: say with --input which file or folder (or URI) to score"
-        return problem._replace(sentence=sentence)
     if problem.code == "field_unknown" and "." not in problem.field:
         return problem._replace(
             sentence=f"unknown field; a job file has {', '.join(JOB_FILE_KEYS)}"

@@ -250,8 +250,9 @@ def invoke_command(
     """
     from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.error_report import warn
-    from batchpoint.cli.invocation_file import InputFlags, load_invocation
+    from batchpoint.cli.invocation_file import InputFlags, load_invocation, with_found_types
     from batchpoint.cli.job_following import watch_to_end
+    from batchpoint.cli.yaml_places import told_at_places
 
     endpoint = given_name(name_argument, name, "endpoint")
     loaded = load_invocation(
@@ -275,10 +276,8 @@ def invoke_command(
         pairs={"--param": parameters or (), "--env": variables or ()},
     )
     warn(loaded.warnings)
-    with connected(will_invoke=True) as client:
-        body = loaded.noun
-        if loaded.type_found and body.input is not None:
-            body = body.model_copy(update={"input": client.with_type_of_asset(body.input)})
+    with connected(will_invoke=True) as client, told_at_places(loaded.places):
+        body = with_found_types(client, loaded.noun, loaded.open_types)
         handle = client.send_invocation(endpoint, body, idempotency_key)
         if wait:
             watch_to_end(handle, form=form, query=query)

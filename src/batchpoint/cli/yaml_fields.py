@@ -36,10 +36,38 @@ class FieldErrors(Invalid):
 
     def __init__(self, problems: list[Problem]) -> None:
         """Build from at least one problem; the code is that of the first."""
-        self.problems = sorted(problems, key=lambda problem: problem.mark[1:])
+        self.problems = sorted(problems, key=_place_of)
         first = self.problems[0]
         lines = [f"{problem.mark}: {problem}" for problem in self.problems[1:]]
         super().__init__("\n".join([str(first), *lines]), code=first.code, where=str(first.mark))
+
+
+def _place_of(problem: Problem) -> tuple[bool, str, int, int]:
+    """Order by place: what the command line says, then file by file."""
+    source, line, column = problem.mark
+    return line > 0, source if line else "", line, column
+
+
+def checked(
+    model: type[N],
+    tree: MapNode,
+    problems: list[Problem],
+    *,
+    shown: str = "",
+    built: Mapping[int, object] | None = None,
+) -> N | None:
+    """Build `model` from a part of a file; None when something of it was added to `problems`.
+
+    `shown` stands before the names of fields; `built` holds nouns that nodes (by `id`) are already.
+    """
+    try:
+        return model.model_validate(plain(tree, written=True, built=built))
+    except ValidationError as error:
+        problems += [
+            found._replace(field=f"{shown}{found.field}".rstrip("."))
+            for found in _problems(model, tree, error)
+        ]
+        return None
 
 
 def validated(model: type[N], tree: MapNode, problems: list[Problem] | None = None) -> N:
@@ -54,14 +82,10 @@ def validated(model: type[N], tree: MapNode, problems: list[Problem] | None = No
         FieldErrors: With all problems, those found before included.
     """
     found = list(problems or ())
-    try:
-        noun = model.model_validate(plain(tree, written=True))
-    except ValidationError as error:
-        found += _problems(model, tree, error)
-    else:
-        if not found:
-            return noun
-    raise FieldErrors(found)
+    noun = checked(model, tree, found)
+    if noun is None or found:
+        raise FieldErrors(found)
+    return noun
 
 
 def _problems(model: type[BaseModel], tree: MapNode, error: ValidationError) -> list[Problem]:

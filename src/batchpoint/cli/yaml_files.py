@@ -25,6 +25,7 @@ from batchpoint.cli.yaml_nodes import (
     ScalarNode,
 )
 from batchpoint.cli.yaml_overrides import apply_flags, apply_sets
+from batchpoint.cli.yaml_places import Places
 from batchpoint.client.pointers import found_at, local_path
 from batchpoint.domain.asset import Environment, Model
 from batchpoint.domain.compute import Compute
@@ -42,26 +43,36 @@ Flags = Mapping[str, tuple[str, Scalar]]
 
 
 class Loaded(NamedTuple, Generic[N]):
-    """A noun and what its author should know (each a whole sentence with its place)."""
+    """A noun and what its author should know (each a whole sentence with its place).
+
+    `places` knows where each field of the noun was written.
+    """
 
     noun: N
     warnings: list[str]
+    places: Places
 
 
 @dataclass
 class Source:
-    """A tree on its way to a noun: where it came from and what was found wrong so far."""
+    """A tree on its way to a noun: where it came from and what was found wrong so far.
+
+    `folders` holds where other files lie of which nodes are in the tree, by the files' names.
+    """
 
     tree: MapNode
     name: str
     folder: Path
     cwd: Path
+    folders: dict[str, Path] = field(default_factory=dict[str, Path])
     problems: list[Problem] = field(default_factory=list[Problem])
     warnings: list[str] = field(default_factory=list[str])
 
     def folder_of(self, node: Node) -> Path:
         """Tell against which folder a relative path at this node resolves."""
-        return self.folder if node.mark.source == self.name else self.cwd
+        if node.mark.source == self.name:
+            return self.folder
+        return self.folders.get(node.mark.source, self.cwd)
 
     def refuse(self, node: Node, name: str, sentence: str, code: str = "field_invalid") -> None:
         self.problems.append(Problem(node.mark, name, sentence, code))
@@ -158,7 +169,8 @@ def load_compute(
 
 def finished(noun: type[N], source: Source) -> Loaded[N]:
     """Build the noun. Raises: FieldErrors with everything that is wrong."""
-    return Loaded(validated(noun, source.tree, source.problems), source.warnings)
+    made = validated(noun, source.tree, source.problems)
+    return Loaded(made, source.warnings, Places(source.tree))
 
 
 def check_model(source: Source, tree: MapNode, prefix: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -110,12 +111,19 @@ def kind_of(node: Node) -> str:
     return "nothing" if node.value is None else shown(node.value)
 
 
-def plain(node: Node, *, written: bool = False) -> object:
-    """Turn a tree into dicts, lists and scalars; numbers keep their spelling if `written`."""
+def plain(
+    node: Node, *, written: bool = False, built: Mapping[int, object] | None = None
+) -> object:
+    """Turn a tree into dicts, lists and scalars; numbers keep their spelling if `written`.
+
+    `built` holds what stands in the place of nodes (by `id`) that are nouns already.
+    """
+    if built and id(node) in built:
+        return built[id(node)]
     if isinstance(node, MapNode):
-        return {key: plain(item, written=written) for key, item in node.items.items()}
+        return {key: plain(n, written=written, built=built) for key, n in node.items.items()}
     if isinstance(node, ListNode):
-        return [plain(item, written=written) for item in node.items]
+        return [plain(item, written=written, built=built) for item in node.items]
     if written:
         return node.value
     if isinstance(node.value, WrittenInt):
