@@ -76,6 +76,8 @@ PARAMETERS_MAX = 100
 STEPS_MAX = 1_000
 STEPS_IN_ALL_MAX = 5_000
 PIPELINE_DEPTH_MAX = 10
+# Names of steps, of inputs and of outputs: parts of the names of jobs, folders and variables.
+FIELD_NAME_LENGTH_MAX = 100
 # A step lost with its node so often in a row is poison for nodes.
 STEP_LOSSES_IN_A_ROW_MAX = 10
 # The value of a literal input: it becomes an environment variable of a command.
