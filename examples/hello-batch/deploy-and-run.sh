@@ -22,7 +22,8 @@ trap clean_up EXIT
 
 # stream JOB: follows a job, and wants to have been greeted.
 stream() {
-    run batchpoint job stream --name "$1" 2>&1 | tee /dev/stderr | grep -q "Hello from a pipeline component!"
+    run batchpoint job stream --name "$1" 2>&1 | tee /dev/stderr \
+        | grep "Hello from a pipeline component!" >/dev/null
 }
 
 say "The component gets a name"
@@ -37,6 +38,10 @@ job=$(run batchpoint batch-endpoint invoke --name hello-batch --query name -o ts
 stream "$job"
 run batchpoint job show --name "$job"
 run batchpoint job list --parent-job-name "$job"
+
+say "Said already: the second job takes over what the first has done"
+job=$(run batchpoint batch-endpoint invoke --name hello-batch --wait --query name -o tsv)
+run batchpoint job show --name "$job" | tee /dev/stderr | grep reused >/dev/null
 
 say "The same graph as a job"
 job=$(run batchpoint job create --file pipeline-job.yml --query name -o tsv)

@@ -76,4 +76,13 @@ run batchpoint batch-deployment delete --name uci-classifier-train-xgb \
     --endpoint-name uci-classifier-train --yes
 call_and_check onehot
 
+say "Patients without a diagnosis: the job fails and says why"
+if said=$(run batchpoint batch-endpoint invoke --name uci-classifier-train --input data/unlabeled \
+    --wait 2>&1); then
+    echo "the job should have failed" >&2
+    exit 1
+fi
+echo "$said"
+grep "has no column 'target'" <<<"$said" >/dev/null
+
 say "All results are as expected"

@@ -1,72 +1,17 @@
 """The examples with frameworks of their own do what their READMEs say, from an empty home."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-BIN = Path(sys.executable).parent
-MADE = (
-    "data",
-    "expected",
-    "model",
-    "results",
-    "training",
-    ".batchpoint",
-    ".bench-*",
-    "__pycache__",
-)
-DOWNLOADS_SECONDS_MAX = 1_500
+from tests.examples.clone import DOWNLOADS_SECONDS_MAX, Clone
 
 
 def heavy(test):
     """Mark a test that may have to download a framework first."""
     return pytest.mark.heavy(pytest.mark.timeout(DOWNLOADS_SECONDS_MAX)(test))
-
-
-class Clone:
-    """What git has of an example, in a folder of its own with an empty home."""
-
-    def __init__(self, root: Path, example: str) -> None:
-        self.folder = root / "examples" / example
-        ignored = shutil.ignore_patterns(*MADE)
-        shutil.copytree(EXAMPLES / example, self.folder, ignore=ignored)
-        shutil.copy(EXAMPLES / "in_environment.py", self.folder.parent)
-        self._environ = {
-            **{key: value for key, value in os.environ.items() if "BATCHPOINT" not in key},
-            "BATCHPOINT_HOME": str(root / "home"),
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        }
-
-    def run(self, *command: str, **variables: str) -> str:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            env=self._environ | variables,
-            cwd=self.folder,
-            timeout=DOWNLOADS_SECONDS_MAX,
-            check=False,
-        )
-        said = (
-            f"{command} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        )
-        assert done.returncode == 0, said
-        return done.stdout
-
-    def deploy_and_run(self, *arguments: str, **variables: str) -> str:
-        """Run the script; it must end well, have checked its results and leave nothing running."""
-        said = self.run("bash", "deploy-and-run.sh", *arguments, **variables)
-        assert "# All results are as expected" in said
-        assert self.run("batchpoint", "batch-endpoint", "list", "-o", "tsv").strip() == ""
-        assert "nothing ran" in self.run("batchpoint", "down")
-        return said
 
 
 @pytest.fixture
