@@ -20,11 +20,15 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# stream JOB: follows a job, and wants to have been greeted.
-stream() {
-    run batchpoint job stream --name "$1" 2>&1 | tee /dev/stderr \
-        | grep "Hello from a pipeline component!" >/dev/null
+# expect TEXT COMMAND…: runs a command, shows what it says, and wants the text in it.
+expect() {
+    local text=$1 said
+    shift
+    said=$(run "$@")
+    echo "$said"
+    grep -F "$text" <<<"$said" >/dev/null
 }
+greeting="Hello from a pipeline component!"
 
 say "The component gets a name"
 run batchpoint component create --file hello-component/hello.yml
@@ -35,23 +39,23 @@ run batchpoint batch-deployment create --file deployment.yml --set-default
 
 say "It takes no input"
 job=$(run batchpoint batch-endpoint invoke --name hello-batch --query name -o tsv)
-stream "$job"
+expect "$greeting" batchpoint job stream --name "$job"
 run batchpoint job show --name "$job"
 run batchpoint job list --parent-job-name "$job"
 
 say "Said already: the second job takes over what the first has done"
 job=$(run batchpoint batch-endpoint invoke --name hello-batch --wait --query name -o tsv)
-run batchpoint job show --name "$job" | tee /dev/stderr | grep reused >/dev/null
+expect reused batchpoint job show --name "$job"
 
 say "The same graph as a job"
 job=$(run batchpoint job create --file pipeline-job.yml --query name -o tsv)
-stream "$job"
+expect "$greeting" batchpoint job stream --name "$job"
 
 say "And a deployment made of that job"
 run batchpoint batch-deployment create --file deployment-from-job.yml \
     --set "job_definition=azureml:$job"
 job=$(run batchpoint batch-endpoint invoke --name hello-batch \
     --deployment-name hello-batch-from-job --query name -o tsv)
-stream "$job"
+expect "$greeting" batchpoint job stream --name "$job"
 
 say "All results are as expected"
