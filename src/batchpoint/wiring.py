@@ -40,7 +40,7 @@ _PRELOADED = (
     "batchpoint.engines.local",
     "batchpoint.node.agent",
     "batchpoint.node.environment",
-    "batchpoint.runner.score_runner",
+    "batchpoint.runner_wiring",
     "sqlalchemy.dialects.sqlite",
 )
 
@@ -327,65 +327,19 @@ def _be_runner(
 
     `embedded`: the supervisor is a user's own, not a server's (see `datastores_of`).
     """
-    from batchpoint.domain.datastore import StorageAccess
-    from batchpoint.domain.errors import BatchpointError, Unavailable
-    from batchpoint.engines.local import LocalEngine, LocalPlace
-    from batchpoint.formats.layout import job_folder
     from batchpoint.ledger.ledger import Ledger
-    from batchpoint.runner.job_spans import JobSpans
-    from batchpoint.runner.score_runner import RunnerParts, ScoreRunner
-    from batchpoint.runner.supervisor_link import SupervisorLink
-    from batchpoint.storage.locate import is_local
+    from batchpoint.runner_wiring import RunnerPlace, run_job
 
     ledger = Ledger(ledger_path(settings.home))
-    job = ledger.get_job(arguments["job"])
-    epoch: int = arguments["epoch"]
-    folder = job_folder(settings.home, job.name)
-    spec = job.scoring
-    remote = [uri for uri in spec.places if not is_local(uri)]
-    access, locked_out = StorageAccess(), None
-    if remote:
-        try:
-            access = datastores_of(settings, ledger, embedded=embedded).access_for(remote)
-        except BatchpointError as error:  # a datastore, or the key of its secrets, is gone
-            locked_out = error
-    place = LocalPlace(
-        supervisor_socket=SupervisorLink(settings.home).socket_path,
-        job_dir=folder.root,
-        max_instances=spec.max_instances,
-        access=access,
+    place = RunnerPlace(
+        home=settings.home,
+        ledger=ledger,
+        builder=lambda: environment_builder(settings),
+        datastores=lambda: datastores_of(settings, ledger, embedded=embedded),
+        register=lambda _child, _name, output: output,
+        environ=os.environ,
     )
-
-    def prepare() -> list[str]:
-        if locked_out is not None:
-            raise locked_out
-        builder = environment_builder(settings)
-        builder.ensure(spec.environment)
-        return spec.environment.notes
-
-    tracing = tracing_from(os.environ, "batchpoint-runner")
-    spans = None if tracing is None else JobSpans(tracing.tracer, job, SystemClock())
-
-    async def run() -> None:
-        asyncio.get_running_loop().add_reader(lifeline, os._exit, 1)
-        parts = RunnerParts(
-            ledger=ledger,
-            engine=LocalEngine(job, epoch, place),
-            clock=SystemClock(),
-            folder=folder,
-            prepare=prepare,
-            access=access,
-            saw=(lambda _: None) if spans is None else spans.saw,
-        )
-        try:
-            await ScoreRunner(job, epoch, parts).run()
-        except Unavailable as error:
-            if error.code != "lease_lost":
-                raise
-
-    asyncio.run(run())
-    if tracing is not None:
-        tracing.close()
+    run_job(place, arguments, lifeline)
 
 
 def _be_agent(arguments: dict[str, Any], lifeline: int) -> None:

@@ -8,17 +8,28 @@ from batchpoint.domain.errors import Conflict
 from batchpoint.domain.job import JobState
 
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    # RUNNING and COMPLETED: a step of a pipeline is taken up by the pipeline's runner, which needs
+    # no time to prepare, and may take over what an earlier step has computed.
     JobState.QUEUED: frozenset(
-        {JobState.PREPARING, JobState.CANCEL_REQUESTED, JobState.CANCELED, JobState.FAILED}
+        {
+            JobState.PREPARING,
+            JobState.RUNNING,
+            JobState.COMPLETED,
+            JobState.CANCEL_REQUESTED,
+            JobState.CANCELED,
+            JobState.FAILED,
+        }
     ),
     JobState.PREPARING: frozenset(
         {JobState.RUNNING, JobState.CANCEL_REQUESTED, JobState.CANCELED, JobState.FAILED}
     ),
     # Back to PREPARING: another runner adopts the job and goes on from what was recorded.
+    # COMPLETED: commands and pipelines have published all by then.
     JobState.RUNNING: frozenset(
         {
             JobState.PREPARING,
             JobState.FINALIZING,
+            JobState.COMPLETED,
             JobState.CANCEL_REQUESTED,
             JobState.CANCELED,
             JobState.FAILED,

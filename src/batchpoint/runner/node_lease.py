@@ -31,14 +31,18 @@ class NodeLease:
         self._coming: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def want(self, count: int, lost: Collection[str]) -> None:
-        """Have `count` nodes in all, those that are `lost` not among them.
+    def want(self, count: int, lost: Collection[str], back: Collection[str] = ()) -> None:
+        """Have `count` nodes in all, those that are `lost` or given `back` not among them.
 
-        Nodes that are still on their way are called off when there are too many; none that is here.
+        A lost node is ended, one that is given back stays warm for whoever comes next. Nodes that
+        are still on their way are called off when there are too many; none that is here.
         """
         for node in [node for node in self._held if node.id in lost]:
             self._held.remove(node)
             self._nodes.end(node)
+        for node in [node for node in self._held if node.id in back]:
+            self._held.remove(node)
+            self._nodes.give_back(node, self._request.idle_seconds)
         missing = min(count, self._request.max_instances) - len(self._held) - len(self._coming)
         for _ in range(missing):
             self._coming.add(asyncio.get_running_loop().create_task(self._get()))

@@ -19,11 +19,13 @@ import structlog
 from batchpoint.clock import Clock
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError
-from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, JobState, JobStatus
+from batchpoint.domain.job import TERMINAL_STATES, Job, Progress
+from batchpoint.domain.job_spec import PipelineSpec
 from batchpoint.engines.local_nodes import LeaseRequest, NodePool
 from batchpoint.engines.zygote import Child, Zygote
 from batchpoint.formats.layout import job_folder
 from batchpoint.ledger.ledger import Ledger
+from batchpoint.runner.giving_up import give_up
 from batchpoint.runner.node_lease import NodeLease
 from batchpoint.runner.notify import Courier
 from batchpoint.runner.supervisor_link import SOCKET, record_address
@@ -271,19 +273,18 @@ class Supervisor:
         now = await asyncio.to_thread(self._ledger.get_job, job)
         if now.status.state in TERMINAL_STATES:
             self._crashes.pop(job, None)
-            folder = job_folder(self._options.home, job)
-            await asyncio.to_thread(tidy, now, folder, self._clock.now())
+            await asyncio.to_thread(self._tidy, now)
             return
         crashes, done_before = self._crashes.get(job, (0.0, -1))
-        done = now.status.progress.mini_batches_done
+        done = _done(now.status.progress)
         # Killed from outside, a runner is not to blame; out of memory, it is killed just so.
         weight = _KILL_WEIGHT if exit_status == -signal.SIGKILL else 1.0
         crashes = (crashes if done == done_before else 0.0) + weight
         self._crashes[job] = (crashes, done)
         _log.warning("runner ended early", job=job, exit_status=exit_status, crashes=crashes)
         if crashes > self._options.runner_crashes_max:
-            failed = self._given_up(now.status, exit_status)
-            await asyncio.to_thread(self._ledger.finish, job, epoch, failed)
+            why = f"last exit status {exit_status}); see {self._options.home}/logs/supervisor.log"
+            await asyncio.to_thread(give_up, self._ledger, now, epoch, f"({why}", self._clock.now())
             return
         await asyncio.to_thread(self._ledger.release, job, epoch)
 
@@ -298,16 +299,12 @@ class Supervisor:
                 _log.warning("cannot tidy up now", error=str(error))
             await asyncio.sleep(_TIDY_EVERY_SECONDS)
 
-    def _given_up(self, status: JobStatus, exit_status: int) -> JobStatus:
-        error = ErrorInfo(
-            origin="batchpoint",
-            code="runner_failed",
-            message="the job's runner ended again and again without getting further "
-            f"(last exit status {exit_status}); see {self._options.home}/logs/supervisor.log",
-        )
-        return status.model_copy(
-            update={"state": JobState.FAILED, "error": error, "ended_at": self._clock.now()}
-        )
+    def _tidy(self, job: Job) -> None:
+        """Tidy up after an ended job and all its steps."""
+        home, now = self._options.home, self._clock.now()
+        steps = self._ledger.child_jobs(job.name) if isinstance(job.spec, PipelineSpec) else []
+        for each in (job, *steps):
+            tidy(each, job_folder(home, each.name), now)
 
     # --- the socket ---------------------------------------------------------------------------
 
@@ -348,7 +345,7 @@ class Supervisor:
     async def _lease_nodes(
         self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Serve one runner: lines `{"count": n, "lost": [..]}`; end of file frees all nodes."""
+        """Serve one runner: lines `{"count", "lost", "back"}`; end of file frees all nodes."""
         want = LeaseRequest(
             job=request["job"],
             compute=request["compute"],
@@ -360,7 +357,7 @@ class Supervisor:
         try:
             while line := await reader.readline():
                 asked = json.loads(line)
-                lease.want(asked["count"], asked["lost"])
+                lease.want(asked["count"], asked["lost"], asked["back"])
         finally:
             lease.close()
 
@@ -368,6 +365,12 @@ class Supervisor:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _done(progress: Progress) -> int:
+    """Count what only grows when a job gets further."""
+    ended = progress.steps_done + progress.steps_failed + progress.steps_canceled
+    return progress.mini_batches_done + ended
 
 
 async def _answer(writer: asyncio.StreamWriter, message: dict[str, object]) -> None:

@@ -1,0 +1,279 @@
+"""One attempt at a step of a pipeline: from its inputs to outputs that are published."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from batchpoint.clock import Clock
+from batchpoint.core.reuse_key import reuse_key
+from batchpoint.domain.component import Scalar
+from batchpoint.domain.datastore import StorageAccess
+from batchpoint.domain.errors import BatchpointError, Unavailable
+from batchpoint.domain.job import ErrorInfo, Job, JobStatus, PublishedOutput
+from batchpoint.domain.job_pointers import JobInput
+from batchpoint.domain.job_spec import CommandSpec, NodeSpec, ResolvedEnvironment, StepPlace
+from batchpoint.engines.interface import CommandEngine
+from batchpoint.formats.layout import JobFolder
+from batchpoint.ledger.ledger import Ledger
+from batchpoint.node.command_order import CommandOrder
+from batchpoint.runner.causes import cause_from
+from batchpoint.runner.job_log import JobLog
+from batchpoint.runner.pipeline_standing import PipelineStanding
+from batchpoint.runner.reuse import earlier_outputs
+from batchpoint.runner.score_step import StepResult
+from batchpoint.runner.step_inputs import Published, actual_inputs, known_contents, variables_for
+from batchpoint.storage.locate import is_local
+
+StepOutcome = Literal["completed", "reused", "failed", "timed_out", "lost", "stopped"]
+_BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineParts:
+    """What the runner of a pipeline works with; put together by `batchpoint.wiring`.
+
+    Blocking, called in threads: `prepare` makes sure that an environment can be used, returning
+    sentences for the log (raises Invalid when it cannot); `open_data` returns what opens data at
+    remote URIs (raises BatchpointError when a datastore is gone); `identify` names the content of
+    data, "" where nobody can know; `register` makes the asset that an output asks for and returns
+    the output with its name. `score` runs a step that scores to its end. `tracking_uri` is where
+    commands tell MLflow of their runs. `saw` is told every status of the pipeline.
+    """
+
+    ledger: Ledger
+    engine: CommandEngine
+    clock: Clock
+    folder_of: Callable[[str], JobFolder]
+    prepare: Callable[[ResolvedEnvironment], list[str]]
+    open_data: Callable[[Iterable[str]], StorageAccess]
+    identify: Callable[[JobInput | str, StorageAccess], str]
+    register: Callable[[Job, str, PublishedOutput], PublishedOutput]
+    score: Callable[[Job, Mapping[str, Scalar | JobInput], StorageAccess], Awaitable[StepResult]]
+    tracking_uri: str
+    saw: Callable[[JobStatus], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnd:
+    """How an attempt at a step ended. `outputs` are published, and registered where asked for.
+
+    `key` names what was computed, for later steps; `status` is that of a step that scored.
+    """
+
+    outcome: StepOutcome
+    error: ErrorInfo | None = None
+    outputs: Mapping[str, PublishedOutput] = field(default_factory=dict[str, PublishedOutput])
+    exit_code: int | None = None
+    reused_from: str | None = None
+    key: str | None = None
+    status: JobStatus | None = None
+
+
+class StepRun:
+    """Runs attempts at steps of one pipeline; all of them share environments and what is known."""
+
+    def __init__(self, parts: PipelineParts, standing: PipelineStanding, *, look_up: bool) -> None:
+        """`look_up`: steps may take over what earlier ones have computed."""
+        self._parts = parts
+        self._standing = standing
+        self._look_up = look_up
+        self.scoring: set[str] = set()
+        """Steps whose scoring runs now: their rows are written by whoever scores."""
+        self._environments: dict[str, asyncio.Task[list[str]]] = {}
+
+    async def run(self, child: Job, attempt: int, published: Published) -> StepEnd:
+        """Run an attempt; waits as long as it takes for storage, ledger and nodes that are away.
+
+        Cancelling the caller stops a command; nothing of it runs any more then.
+
+        Raises:
+            Unavailable: `lease_lost`, of a step that scores.
+        """
+        for waits in itertools.count():
+            try:
+                end = await self._run_once(child, attempt, published)
+            except BatchpointError as error:
+                if error.code == "lease_lost":
+                    raise
+                if error.code == "node_lost":
+                    return StepEnd("lost", cause_from(error))
+                if not error.retryable:
+                    return StepEnd("failed", cause_from(error))
+                await self._wait(child, waits, error)
+            else:
+                self._standing.warnings.pop(_place(child).name, None)
+                return end
+        raise AssertionError  # never reached: the loop has no end of its own
+
+    def log_of(self, child: Job) -> JobLog:
+        """Return the log of a step's own job."""
+        return JobLog(self._parts.folder_of(child.name).job_log, self._parts.clock)
+
+    async def _run_once(self, child: Job, attempt: int, published: Published) -> StepEnd:
+        spec, place = child.spec, _place(child)
+        assert isinstance(spec, NodeSpec)
+        inputs = actual_inputs(place, published)
+        access = await self._access(child, inputs)
+        key = asyncio.ensure_future(self._key(place, inputs, published, access))
+        try:
+            if self._look_up and child.status.started_at is None:
+                taken = await self._take_over(child, await key, access)
+                if taken is not None:
+                    return taken
+            await self._make_ready(place, spec.environment)
+            end = await (
+                self._command(child, spec, attempt, inputs, access)
+                if isinstance(spec, CommandSpec)
+                else self._score(child, inputs, access)
+            )
+            if end.outcome != "completed":
+                return end
+            return StepEnd(
+                end.outcome,
+                outputs=await self._registered(child, end.outputs),
+                exit_code=end.exit_code,
+                key=await key,
+                status=end.status,
+            )
+        finally:
+            key.cancel()
+
+    async def _command(
+        self,
+        child: Job,
+        spec: CommandSpec,
+        attempt: int,
+        inputs: Mapping[str, Scalar | JobInput],
+        access: StorageAccess,
+    ) -> StepEnd:
+        order = CommandOrder(
+            job=child.name,
+            job_dir=self._parts.folder_of(child.name).root,
+            attempt=attempt,
+            spec=spec,
+            inputs=inputs,
+            variables=variables_for(child, self._parts.tracking_uri),
+            access=access,
+        )
+        end = await self._parts.engine.run(order)
+        return StepEnd(end.outcome, end.error, end.outputs, end.exit_code)
+
+    async def _score(
+        self, child: Job, inputs: Mapping[str, Scalar | JobInput], access: StorageAccess
+    ) -> StepEnd:
+        step = _place(child).name
+        self.scoring.add(step)
+        try:
+            result = await self._parts.score(child, inputs, access)
+        finally:
+            self.scoring.discard(step)
+        return StepEnd(result.outcome, result.error, result.outputs, status=result.status)
+
+    async def _access(self, child: Job, inputs: Mapping[str, Scalar | JobInput]) -> StorageAccess:
+        given = [each for each in inputs.values() if isinstance(each, JobInput)]
+        uris = [*child.spec.places, *(uri for each in given for uri in each.sources)]
+        remote = [uri for uri in uris if not is_local(uri)]
+        if not remote:
+            return StorageAccess()
+        try:
+            return await asyncio.to_thread(self._parts.open_data, remote)
+        except Unavailable as error:
+            if error.code != "secrets_unreadable":
+                raise
+            # The key of the secrets does not come back by waiting.
+            raise BatchpointError(error.message, code=error.code) from error
+
+    async def _make_ready(self, place: StepPlace, environment: ResolvedEnvironment) -> None:
+        """Make sure that an environment can be used; once for all steps that have it."""
+        known = self._environments.get(environment.hash)
+        if known is None:
+            known = asyncio.ensure_future(asyncio.to_thread(self._parts.prepare, environment))
+            self._environments[environment.hash] = known
+        if not known.done():
+            self._standing.phase(place.name, "environment")
+        try:
+            await asyncio.shield(known)
+        except BatchpointError:
+            if self._environments.get(environment.hash) is known:
+                del self._environments[environment.hash]
+            raise
+        self._standing.phase(place.name, "command")
+
+    async def _key(
+        self,
+        place: StepPlace,
+        inputs: Mapping[str, Scalar | JobInput],
+        published: Published,
+        access: StorageAccess,
+    ) -> str | None:
+        """Name what the step computes; data that nobody has looked at yet is read for it."""
+        if not place.is_deterministic:
+            return None
+        contents: dict[str, str] = {}
+        for name, known in known_contents(place, published).items():
+            source = inputs[name]
+            contents[name] = known or ""
+            if known is None and isinstance(source, JobInput):
+                try:
+                    contents[name] = await asyncio.to_thread(self._parts.identify, source, access)
+                except BatchpointError:
+                    return None  # whoever needs the data will say so
+        literals = {name: each for name, each in inputs.items() if not isinstance(each, JobInput)}
+        return reuse_key(place, literals, contents)
+
+    async def _take_over(
+        self, child: Job, key: str | None, access: StorageAccess
+    ) -> StepEnd | None:
+        if key is None:
+            return None
+        identify = partial(self._identify_anywhere, access)
+        found = await asyncio.to_thread(earlier_outputs, child, key, self._parts.ledger, identify)
+        if found is None:
+            return None
+        name, outputs = found
+        self.log_of(child)(f"took over the outputs of {name}, which computed the same")
+        return StepEnd(
+            "reused", outputs=await self._registered(child, outputs), reused_from=name, key=None
+        )
+
+    def _identify_anywhere(self, access: StorageAccess, source: JobInput | str) -> str:
+        """Name the content of an earlier output, which may lie in another datastore."""
+        uris = (source,) if isinstance(source, str) else source.sources
+        remote = [uri for uri in uris if not is_local(uri)]
+        return self._parts.identify(source, self._parts.open_data(remote) if remote else access)
+
+    async def _registered(
+        self, child: Job, outputs: Mapping[str, PublishedOutput]
+    ) -> dict[str, PublishedOutput]:
+        """Register what is to be; what was computed is not lost while that cannot be done."""
+        found = dict(outputs)
+        for name, wanted in _place(child).outputs.items():
+            if wanted.register_as is None or name not in found:
+                continue
+            for waits in itertools.count():
+                try:
+                    made = await asyncio.to_thread(self._parts.register, child, name, found[name])
+                except BatchpointError as error:
+                    if not error.retryable:
+                        raise
+                    await self._wait(child, waits, error)
+                else:
+                    found[name] = made
+                    break
+        return found
+
+    async def _wait(self, child: Job, waits: int, error: BatchpointError) -> None:
+        self.log_of(child)(f"cannot go on now, trying again: {error.message}")
+        step = _place(child).name
+        self._standing.warnings[step] = f"step {step}: {error.message}"
+        await asyncio.sleep(_BACKOFF_SECONDS[min(waits, len(_BACKOFF_SECONDS) - 1)])
+
+
+def _place(child: Job) -> StepPlace:
+    assert child.spec.step is not None
+    return child.spec.step
