@@ -23,13 +23,13 @@ How a worker is started
 Agent -> worker
     load      {mode: "script"|"mlflow", model_path, code_dir, scoring_script, logging_level,
               output_dir, harvest, render, action, threads, environment: {..}, coalesce,
-              parameters: {name: text, number or truth value}}
+              parameters: {name: text, number or truth value}, arguments: [text..]}
               Once per process. `output_dir` is the worker's own folder and is emptied. `harvest`
               takes what `init()` writes. `model_path`: the file or folder that is the single child
               of AZUREML_MODEL_DIR. `render`: "csv" | "jsonl" | "arrow" | "azure" | "none".
               `coalesce` (true when absent): a model without code may get the rows of several
               items in one call. `parameters`: a script's arguments (`--name value`), or the
-              `params` of a model without code.
+              `params` of a model without code. `arguments` come before them, as they are.
     job       {environment: {..}, render, action, output_dir, coalesce}: before the first run of
               another job on the same loaded model. No answer; wrong values show in the results.
     run       {tasks: [{id, items: [{path, name, item, unit, start, stop, row, size}], rows: [a, b]

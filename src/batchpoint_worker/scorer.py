@@ -29,6 +29,7 @@ class Request(NamedTuple):
     environment: Dict[str, str]
     coalesce: bool = True
     parameters: Mapping[str, Any] = {}
+    arguments: Sequence[str] = ()
 
     @classmethod
     def from_header(cls, header: Header) -> Request:
@@ -47,6 +48,7 @@ class Request(NamedTuple):
             environment=header.get("environment") or {},
             coalesce=header.get("coalesce", True),
             parameters=header.get("parameters") or {},
+            arguments=tuple(header.get("arguments") or ()),
         )
 
     def for_job(self, header: Header) -> Request:

@@ -75,12 +75,13 @@ def set_logging(level_name: str) -> None:
 
 
 def set_arguments(request: Request) -> None:
-    """Give scripts that parse arguments what they expect: their own name and the parameters.
+    """Give scripts that parse arguments what they expect: their own name, arguments, parameters.
 
-    A parameter is `--name value`, or `--name=value` when the value could be taken for an option;
-    truth values are `true` and `false`.
+    Arguments come as they are. A parameter is `--name value`, or `--name=value` when the value
+    could be taken for an option; truth values are `true` and `false`.
     """
     sys.argv = [script_path(request)] if request.scoring_script else [request.mode]
+    sys.argv += request.arguments
     for name, value in sorted(request.parameters.items()):
         text = str(value).lower() if isinstance(value, bool) else str(value)
         if text.startswith("-"):

@@ -121,13 +121,18 @@ def _check(settings: DeploymentSettings) -> None:
         _check_file_name(name, settings.output_format == "azure")
     check_names(settings.parameters, DEPLOYMENT_WHERE)
     for variable in settings.environment_variables:
-        if _VARIABLE.fullmatch(variable) is None:
+        if not is_variable(variable):
             raise Invalid(
                 f"{variable!r} is not the name of an environment variable: expected letters, "
                 "digits and '_', not beginning with a digit",
                 code="field_invalid",
                 where="settings.environment_variables",
             )
+
+
+def is_variable(name: str) -> bool:
+    """Tell whether a text can be the name of an environment variable."""
+    return _VARIABLE.fullmatch(name) is not None
 
 
 def _check_file_name(name: str, azure: bool) -> None:  # noqa: FBT001

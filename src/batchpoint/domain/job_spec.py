@@ -180,12 +180,10 @@ class NodeSpec(SpecCommon):
 class ScoreSpec(NodeSpec):
     """Scoring: mini-batches of an input go through a model or a script.
 
-    A script of a parallel step may have no model, and gets `arguments` on its command line. In the
-    ledger they hold placeholders for what is known only when it runs; nodes get the texts
-    themselves, quoted as for a POSIX shell (and split like that, never by a shell). `input_data`
-    names the step's input that is scored: `input` is where that was expected to lie at invoke.
-    `append_row_to` names the step's output that gets the rows; they also lie at `output`, in the
-    job's own folder.
+    A script of a parallel step may have no model, and gets `arguments` on its command line: they
+    hold placeholders for what is known only when it runs. `input_data` names the step's input that
+    is scored: `input` is where that was expected to lie at invoke. `append_row_to` names the step's
+    output that gets the rows; they also lie at `output`, in the job's own folder.
     """
 
     type: Literal["score"] = "score"

@@ -31,9 +31,9 @@ def job_folder(home: Path, job: str) -> JobFolder:
     return JobFolder(home / "jobs" / job)
 
 
-def default_output(home: Path, job: str) -> Path:
-    """The folder in which results appear when the caller names none."""
-    return home / "outputs" / job / "score"
+def default_output(home: Path, job: str, output: str = "score") -> Path:
+    """The folder (or file) as which an output appears when the caller names none."""
+    return home / "outputs" / job / output
 
 
 def part_name(epoch: int, node: str, sequence: int) -> str:
@@ -118,6 +118,11 @@ class JobFolder:
     def work(self) -> Path:
         """Scratch space, deleted when the job ends."""
         return self.root / "work"
+
+    @property
+    def arguments(self) -> Path:
+        """What the script of a pipeline's step gets on its command line; written once."""
+        return self.root / "arguments.json"
 
     @property
     def results(self) -> Path:

@@ -9,7 +9,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchpoint.domain.errors import Unavailable
 from batchpoint.domain.job_spec import ScoreSpec, ScoringSettings
+from batchpoint.formats.layout import JobFolder
+from batchpoint.formats.step_arguments import read_arguments
 from batchpoint.node.wire import NodeOrder
 from batchpoint.node.worker_messages import Header
 
@@ -30,6 +33,9 @@ THREAD_VARIABLES = (
 # Threads of OpenMP that wait by spinning take the cores from the other workers of the node.
 _PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 
+# Of steps: they tell which job it is, and change with it, as all variables do, without a reload.
+VARIABLES_OF_JOBS = frozenset({"AZUREML_RUN_ID", "BATCHPOINT_JOB", "MLFLOW_RUN_CONTEXT"})
+
 # Ours or of the interpreter that runs us: not for user code, unless the deployment says so.
 _NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
@@ -45,9 +51,19 @@ class WarmKey:
     scoring_script: str
     environment: tuple[tuple[str, str], ...]
     parameters: str
+    arguments: tuple[str, ...]
     threads: int
     slots: int
     logging_level: str
+
+
+def inherited_variables() -> dict[str, str]:
+    """Return the variables of this process that are neither ours nor of our interpreter."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _NOT_INHERITED and not name.startswith("BATCHPOINT_")
+    }
 
 
 def cores() -> int:
@@ -73,8 +89,13 @@ def warm_key(order: NodeOrder) -> WarmKey:
         model_type=spec.model.type if spec.model else "",
         code=f"{spec.code.hash} {spec.code.path}" if spec.code else "",
         scoring_script=spec.code.scoring_script if spec.code else "",
-        environment=tuple(sorted(spec.settings.environment_variables.items())),
+        environment=tuple(
+            each
+            for each in sorted(spec.settings.environment_variables.items())
+            if each[0] not in VARIABLES_OF_JOBS
+        ),
         parameters=_parameters(spec.settings),
+        arguments=_arguments(order),
         threads=threads_for(order),
         slots=order.slots,
         logging_level=spec.settings.logging_level,
@@ -111,12 +132,8 @@ class Launch:
 
     def process_environment(self, output_dir: Path) -> dict[str, str]:
         """All variables a worker process starts with."""
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in _NOT_INHERITED and not name.startswith("BATCHPOINT_")
-        }
-        return inherited | {"PYTHONHASHSEED": "0"} | self._for_worker(self.order, output_dir)
+        ours = {"PYTHONHASHSEED": "0"} | self._for_worker(self.order, output_dir)
+        return inherited_variables() | ours
 
     def load(self, output_dir: Path, harvest: Path) -> Header:
         """The order that loads model and code."""
@@ -131,6 +148,7 @@ class Launch:
             "harvest": str(harvest),
             "threads": self.threads,
             "parameters": spec.settings.parameters,
+            "arguments": _arguments(self.order),
             **self._of_job(self.order, output_dir),
         }
 
@@ -164,6 +182,17 @@ class Launch:
             | contract
             | order.spec.settings.environment_variables
         )
+
+
+def _arguments(order: NodeOrder) -> tuple[str, ...]:
+    """Return what the runner has made of the arguments; raises Unavailable."""
+    if order.spec.arguments is None:
+        return ()
+    path = JobFolder(order.job_dir).arguments
+    words = read_arguments(path)
+    if words is None:
+        raise Unavailable(f"there is no {path}: the step has not got as far as its inputs")
+    return tuple(words)
 
 
 def _parameters(settings: ScoringSettings) -> str:
