@@ -1,25 +1,33 @@
-"""The SDK's front door: `Client`, and `Input` for pointing at data."""
+"""The SDK's front door: `Client`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypedDict, Unpack
 
 from pydantic import ValidationError
 
-from batchpoint.client.asset_resources import Codes, DataAssets, Environments, Models
+from batchpoint.client.asset_resources import Codes, Components, DataAssets, Environments, Models
 from batchpoint.client.connection import Connection, segment, server_url
 from batchpoint.client.embedded_transport import AsgiApp
 from batchpoint.client.jobs import JobHandle, Jobs
 from batchpoint.client.local_files import LocalFiles
-from batchpoint.client.pointers import common_type, data_uri, is_asset, job_input
+from batchpoint.client.named_values import (
+    Input,
+    NamedInputs,
+    Pointer,
+    Value,
+    absolute,
+    named_outputs,
+)
+from batchpoint.client.pointers import common_type, is_asset
 from batchpoint.client.resources import Computes, Datastores, Deployments, Endpoints
 from batchpoint.clock import SystemClock
 from batchpoint.domain.asset import Environment, Model
+from batchpoint.domain.component import ComponentInput
 from batchpoint.domain.endpoint import (
     BatchEndpoint,
     CodeConfiguration,
@@ -30,41 +38,18 @@ from batchpoint.domain.endpoint import (
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
 from batchpoint.domain.findings import invalid_fields
 from batchpoint.domain.job import Invocation, Job, Overrides
-from batchpoint.domain.job_pointers import JobInput, JobOutput
+from batchpoint.domain.job_pointers import JobInput, JobOutput, PipelineOutput
+from batchpoint.domain.pipeline import PipelineDeployment
 from batchpoint.domain.references import (
     AssetReference,
     InputKind,
+    asset_reference,
     data_reference,
     is_reference,
     is_uri,
 )
 
 _KEY_DIGITS = 32
-
-
-Pointer = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class Input:
-    """A pointer to data, and whether it is one file or a folder.
-
-    `path`: a local path (wildcards stand for files, `data/*.csv`), a URI, a data asset
-    (`azureml:NAME:VERSION`, `azureml:NAME@latest`), or several of them. A type that is left out is
-    found by looking. `pattern` takes only those items of a folder whose path matches (`**/*.csv`).
-    """
-
-    path: Pointer | Sequence[Pointer]
-    type: InputKind | None = None
-    pattern: str | None = None
-
-    def resolved(self) -> JobInput:
-        """Return the input with absolute paths. Raises: Invalid (`reference_invalid`, …)."""
-        several = [self.path] if isinstance(self.path, str | os.PathLike) else list(self.path)
-        if not several:
-            raise Invalid("is empty: point at some data", code="field_invalid", where="input")
-        texts = [os.fspath(path) for path in several]
-        return job_input(texts, Path.cwd(), kind=self.type, pattern=self.pattern)
 
 
 class SettingFields(TypedDict, total=False):
@@ -122,9 +107,10 @@ class Client:
         self.environments = Environments(connection, files)
         self.data = DataAssets(connection, files)
         self.codes = Codes(connection, files)
+        self.components = Components(connection, files)
         self.datastores = Datastores(connection)
         self.computes = Computes(connection)
-        self.jobs = Jobs(connection)
+        self.jobs = Jobs(connection, files)
 
     def __enter__(self) -> Self:
         return self
@@ -210,8 +196,10 @@ class Client:
     def invoke(  # noqa: PLR0913  # keywords, all of them optional
         self,
         endpoint: str,
-        input: Pointer | Sequence[Pointer] | Input | JobInput,  # noqa: A002  # the field's word
+        input: Pointer | Sequence[Pointer] | Input | JobInput | None = None,  # noqa: A002  # the field's word
         *,
+        inputs: Mapping[str, Value] | None = None,
+        outputs: Mapping[str, Pointer | PipelineOutput] | None = None,
         deployment: str | None = None,
         output: str | os.PathLike[str] | None = None,
         job_name: str | None = None,
@@ -219,15 +207,24 @@ class Client:
         description: str | None = None,
         tags: Mapping[str, str] | None = None,
         webhook_url: str | None = None,
+        display_name: str | None = None,
+        default_compute: str | None = None,
+        continue_on_step_failure: bool | None = None,
+        force_rerun: bool | None = None,
         idempotency_key: str | None = None,
         **overrides: Unpack[OverrideFields],
     ) -> JobHandle:
-        """Start a job that scores everything `input` points at, and return a handle on it.
+        """Start a job that scores everything `input` points at, or runs a pipeline on `inputs`.
 
         Args:
-            endpoint: whose default deployment scores, unless `deployment` names one.
+            endpoint: whose default deployment is invoked, unless `deployment` names one.
             input: a file or a folder, a URI, a data asset, or several of them; see `Input`. What
-                is local is sent to a server on another machine, unless it is there already.
+                is local is sent to a server on another machine, unless it is there already. A
+                pipeline takes it for its only data input.
+            inputs: inputs by name, of pipelines: data as for `input`, and literal values. A plain
+                text is a path where the component declares data, and else a literal. A model takes
+                one that is an `Input`, and literals as parameters.
+            outputs: where outputs appear, by name; `PipelineOutput` also registers them.
             deployment: the deployment to use.
             output: the folder in which the results appear when they are complete.
             job_name: a name for the job; made up when left out.
@@ -235,6 +232,10 @@ class Client:
             description: kept with the job.
             tags: kept with the job.
             webhook_url: called when the job has ended.
+            display_name: shown for a pipeline job.
+            default_compute: where steps of a pipeline run that name no compute.
+            continue_on_step_failure: whether steps go on that do not need one which failed.
+            force_rerun: whether every step is computed, although its outputs may be known.
             idempotency_key: the same key and arguments again give the same job.
             overrides: what is different for this job, e.g. `mini_batch_size=20`.
 
@@ -243,28 +244,50 @@ class Client:
             NotFound: no such endpoint or deployment.
             Conflict: `default_deployment_unset`, `output_exists`, `idempotency_conflict`.
         """
-        if isinstance(input, JobInput):
-            source = input
-        else:
-            given = input if isinstance(input, Input) else Input(input)
-            source = given.resolved()
-            if given.type is None:
-                source = self.with_type_of_asset(source)
+        named = NamedInputs(lambda: self._declared(endpoint, deployment), self.with_type_of_asset)
+        told: dict[str, object] = {
+            "deployment_name": deployment,
+            "input": None if input is None else self._source(input),
+            "output": None if output is None else JobOutput(uri=absolute(output)),
+            "inputs": named.read(inputs) if inputs else None,
+            "outputs": named_outputs(outputs) if outputs else None,
+            "job_name": job_name,
+            "experiment_name": experiment_name,
+            "description": description,
+            "tags": dict(tags or {}),
+            "webhook_url": webhook_url,
+            "display_name": display_name,
+            "default_compute": default_compute,
+            "continue_on_step_failure": continue_on_step_failure,
+            "force_rerun": force_rerun,
+        }
         try:
-            body = Invocation(
-                deployment_name=deployment,
-                input=source,
-                output=None if output is None else JobOutput(uri=_absolute(output)),
-                job_name=job_name,
-                experiment_name=experiment_name,
-                description=description,
-                tags=dict(tags or {}),
-                webhook_url=webhook_url,
-                overrides=Overrides.model_validate(overrides),
+            body = Invocation.model_validate(
+                {name: value for name, value in told.items() if value is not None}
+                | {"overrides": Overrides.model_validate(overrides)}
             )
         except ValidationError as error:
             raise invalid_fields(error.errors()) from error
         return self.send_invocation(endpoint, body, idempotency_key)
+
+    def _source(self, given: Pointer | Sequence[Pointer] | Input | JobInput) -> JobInput:
+        if isinstance(given, JobInput):
+            return given
+        asked = given if isinstance(given, Input) else Input(given)
+        source = asked.resolved()
+        return source if asked.type is not None else self.with_type_of_asset(source)
+
+    def _declared(self, endpoint: str, deployment: str | None) -> Mapping[str, ComponentInput]:
+        """Return the inputs that a pipeline deployment's component declares; of a model none."""
+        wanted = deployment or self.endpoints.get(endpoint).defaults.deployment_name
+        if wanted is None:
+            return {}  # the server says what is missing
+        found = self.deployments.get(endpoint, wanted)
+        if not isinstance(found, PipelineDeployment) or not isinstance(found.component, str):
+            return {}
+        named = asset_reference(found.component, "component")
+        assert isinstance(named, AssetReference)  # as the server gives it
+        return self.components.get(named.name, named.version).inputs
 
     def send_invocation(
         self, endpoint: str, body: Invocation, idempotency_key: str | None = None
@@ -303,10 +326,6 @@ class Client:
     def job(self, name: str) -> JobHandle:
         """Return a handle on a job that exists. Raises: NotFound (`job_not_found`)."""
         return self.jobs.handle(name)
-
-
-def _absolute(path: Pointer) -> str:
-    return data_uri(os.fspath(path), Path.cwd())
 
 
 def _model(model: Pointer | Model) -> str | Model:

@@ -7,7 +7,7 @@ import ipaddress
 import json
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlsplit
@@ -19,7 +19,8 @@ from batchpoint.client.embedded_transport import AsgiApp, EmbeddedTransport
 from batchpoint.domain.errors import BatchpointError, Finding, Unavailable, error_from
 
 Shape = TypeVar("Shape", bound=BaseModel)
-Params = Mapping[str, str | int | float | bool | None]
+_Plain = str | int | float | bool
+Params = Mapping[str, _Plain | Sequence[_Plain] | None]
 
 CONNECT_SECONDS_MAX = 5.0
 ANSWER_SECONDS_MAX = 60.0
@@ -68,14 +69,17 @@ class Connection:
 
     def pages(self, shape: type[Shape], path: str, params: Params | None = None) -> Iterator[Shape]:
         """Yield everything of a list, a page at a time."""
+        return map(shape.model_validate, self.documents(path, params))
+
+    def documents(self, path: str, params: Params | None = None) -> Iterator[object]:
+        """Yield everything of a list as it came, a page at a time."""
         after: str | None = None
         while True:
             asked = {"limit": PAGE_ITEMS, **(params or {})}
             if after is not None:
                 asked["after"] = after
             answer = self.send("GET", path, params=asked).json()
-            for value in answer["value"]:
-                yield shape.model_validate(value)
+            yield from answer["value"]
             after = answer["next_after"]
             if after is None:
                 return
@@ -195,7 +199,7 @@ def _embedded_app() -> AsgiApp:
     return cast("AsgiApp", wiring.embedded_app())
 
 
-def _given(params: Params | None) -> dict[str, str | int | float | bool]:
+def _given(params: Params | None) -> dict[str, _Plain | Sequence[_Plain]]:
     return {name: value for name, value in (params or {}).items() if value is not None}
 
 

@@ -6,32 +6,82 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from batchpoint.client.connection import Connection, segment, segments
+from batchpoint.client.connection import Connection, Params, segment, segments
+from batchpoint.client.local_files import LocalFiles
 from batchpoint.domain.errors import CODES, Conflict, Invalid, JobFailed
 from batchpoint.domain.job import TERMINAL_STATES, Job, JobState, JobStatus
-from batchpoint.domain.results import ResultsHead, StoredFile
+from batchpoint.domain.pipeline import PipelineJob
+from batchpoint.domain.results import NamedOutput, ResultsHead, StoredFile
 
 WAIT_SECONDS = 30.0
+SCORE = "score"
+"""What the results of a job that scores are called among outputs."""
+
+JobType = Literal["score", "command", "pipeline"]
+_KEY_BYTES = 16
 
 
 class Jobs:
     """`client.jobs`. Raises: NotFound (`job_not_found`), Unavailable."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, files: LocalFiles) -> None:
         """Work through a connection."""
         self._connection = connection
+        self._files = files
 
     def get(self, name: str) -> Job:
         """Return a job as it is now."""
         return self._connection.get(Job, _job(name))
 
-    def list(self, endpoint: str | None = None, deployment: str | None = None) -> Iterator[Job]:
-        """Yield jobs, newest first; only of an endpoint or deployment when given."""
-        params = {"endpoint": endpoint, "deployment": deployment}
+    def create(self, job: PipelineJob, *, idempotency_key: str | None = None) -> JobHandle:
+        """Run a pipeline once and return a handle on its job; uploads what is local.
+
+        The same key and job again give the same job. Raises: Invalid with `findings` for whatever
+        is wrong in the graph; NotFound for what it names.
+        """
+        answer = self._connection.send(
+            "POST",
+            "/jobs",
+            body=self._files.pipeline_job(job),
+            headers={"Idempotency-Key": idempotency_key or secrets.token_hex(_KEY_BYTES)},
+            answer_seconds_max=None,
+            repeatable=True,
+        )
+        return JobHandle(self._connection, Job.model_validate_json(answer.content))
+
+    def list(
+        self,
+        endpoint: str | None = None,
+        deployment: str | None = None,
+        *,
+        parent: str | None = None,
+        states: Collection[JobState] = (),
+        tags: Mapping[str, str | None] | None = None,
+        type: JobType | None = None,  # noqa: A002  # the field's word
+    ) -> Iterator[Job]:
+        """Yield jobs, newest first.
+
+        Args:
+            endpoint: only jobs of this endpoint.
+            deployment: only jobs of this deployment.
+            parent: the steps of this pipeline job, in the order of its graph; else there are none.
+            states: only jobs in one of these.
+            tags: only jobs with all of these; None stands for any value.
+            type: only jobs that score, run a command, or are pipelines.
+        """
+        asked = [key if value is None else f"{key}={value}" for key, value in (tags or {}).items()]
+        params: Params = {
+            "endpoint": endpoint,
+            "deployment": deployment,
+            "parent": parent,
+            "status": [*states] or None,
+            "tag": asked or None,
+            "type": type,
+        }
         return self._connection.pages(Job, "/jobs", params)
 
     def handle(self, name: str) -> JobHandle:
@@ -40,8 +90,7 @@ class Jobs:
 
     def cancel(self, name: str) -> Job:
         """Ask for a job to be stopped; one that has ended stays as it is."""
-        answer = self._connection.send("POST", f"{_job(name)}/cancel", repeatable=True)
-        return Job.model_validate_json(answer.content)
+        return _cancelled(self._connection, name)
 
 
 class JobHandle:
@@ -107,7 +156,16 @@ class JobHandle:
 
     def cancel(self) -> None:
         """Ask for the job to be stopped."""
-        self.job = Jobs(self._connection).cancel(self.name)
+        self.job = _cancelled(self._connection, self.name)
+
+    def children(self) -> Iterator[Job]:
+        """Yield the jobs of a pipeline's steps as they are now, in the order of its graph."""
+        return self._connection.pages(Job, "/jobs", {"parent": self.name})
+
+    def outputs(self) -> dict[str, NamedOutput]:
+        """Return the outputs by name, complete or not; one that is complete can be read."""
+        found = self._connection.pages(NamedOutput, f"{self._path()}/outputs")
+        return {output.name: output for output in found}
 
     def head(self, rows: int = 10) -> ResultsHead:
         """Return the first rows of the predictions.
@@ -116,27 +174,41 @@ class JobHandle:
         """
         return self._connection.get(ResultsHead, f"{self._path()}/head", {"rows": rows})
 
-    def files(self) -> Iterator[StoredFile]:
-        """Yield the files of the output. Raises: as `head`."""
-        return self._connection.pages(StoredFile, f"{self._path()}/outputs/score")
+    def files(self, output: str = SCORE) -> Iterator[StoredFile]:
+        """Yield the files of an output. Raises: as `head`."""
+        return self._connection.pages(StoredFile, self._output(output))
 
     def download(
-        self, path: str | os.PathLike[str], progress: Callable[[StoredFile], None] | None = None
+        self,
+        path: str | os.PathLike[str],
+        progress: Callable[[StoredFile], None] | None = None,
+        *,
+        output_name: str | None = None,
     ) -> list[Path]:
-        """Download the whole output into a folder and return the files, each of them complete.
+        """Download an output into a folder and return the files, each of them complete.
 
-        Files that are there already are replaced. Raises: as `head`; Invalid (`upload_corrupt`).
+        Args:
+            path: the folder. Files that are there already are replaced.
+            progress: called with each file, whose path is that below the output.
+            output_name: which output; None: the results of a job that scores, and of others every
+                output that is complete, each into a folder of its name.
+
+        Raises: as `head`; Invalid (`upload_corrupt`).
         """
         folder = Path(path).expanduser()
-        written: list[Path] = []
-        for file in self.files():
-            target = folder / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._download(f"{self._path()}/outputs/score/{segments(file.path)}", target, file.size)
-            written.append(target)
-            if progress is not None:
-                progress(file)
-        return written
+        if output_name is not None:
+            return self._download_output(output_name, folder, progress)
+        outputs = self.outputs()
+        if SCORE in outputs and self.job.spec.step is None and self.job.spec.type == "score":
+            return self._download_output(SCORE, folder, progress)
+        complete = [name for name, output in outputs.items() if output.complete]
+        if outputs and not complete:  # the server says why
+            return self._download_output(next(iter(outputs)), folder, progress)
+        return [
+            file
+            for name in complete
+            for file in self._download_output(name, folder / name, progress)
+        ]
 
     def failed_items(self) -> Iterator[dict[str, Any]]:
         """Yield what failed for good, in input order: name, row, type, message, traceback.
@@ -163,6 +235,22 @@ class JobHandle:
     def _path(self) -> str:
         return _job(self.name)
 
+    def _output(self, name: str) -> str:
+        return f"{self._path()}/outputs/{segment(name)}"
+
+    def _download_output(
+        self, name: str, folder: Path, progress: Callable[[StoredFile], None] | None
+    ) -> list[Path]:
+        written: list[Path] = []
+        for file in self.files(name):
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._download(f"{self._output(name)}/{segments(file.path)}", target, file.size)
+            written.append(target)
+            if progress is not None:
+                progress(file)
+        return written
+
     def _download(self, place: str, target: Path, size: int) -> None:
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         try:
@@ -179,6 +267,11 @@ class JobHandle:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _cancelled(connection: Connection, name: str) -> Job:
+    answer = connection.send("POST", f"{_job(name)}/cancel", repeatable=True)
+    return Job.model_validate_json(answer.content)
 
 
 def _job(name: str) -> str:

@@ -1,18 +1,21 @@
-"""Bringing local files to the server: models, code, data to score, conda files."""
+"""Bringing local files to the server: models, code, data, conda files, components with theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from batchpoint.client.connection import Connection, segments
-from batchpoint.client.pointers import data_uri, is_local
+from batchpoint.client.pointers import data_uri, is_local, local_path
 from batchpoint.domain import limits
 from batchpoint.domain.asset import Code, Data, Environment, Model
-from batchpoint.domain.endpoint import ModelDeployment
+from batchpoint.domain.component import Component, Scalar
+from batchpoint.domain.deployment import Deployment
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import Invocation
+from batchpoint.domain.job_pointers import JobInput, PipelineOutput
+from batchpoint.domain.pipeline import PipelineDeployment, PipelineJob
 from batchpoint.domain.upload import UploadStatus
 
 if TYPE_CHECKING:  # reading folders is for those who upload; everybody else imports less
@@ -33,18 +36,18 @@ class LocalFiles:
 
     def model(self, model: Model) -> Model:
         """Return the model with its local path uploaded."""
-        return model.model_copy(update={"path": self._sent(model.path, "path")})
+        return model.model_copy(update={"path": self.sent(model.path, "path")})
 
     def data(self, data: Data) -> Data:
         """Return the data asset with its local path uploaded, or made absolute without a server."""
         path = data_uri(data.path, Path.cwd())
         if is_local(path):
-            path = self._sent(path, "path", is_data=True)
+            path = self.sent(path, "path", is_data=True)
         return data.model_copy(update={"path": path})
 
     def code(self, code: Code) -> Code:
         """Return the code asset with its folder uploaded."""
-        return code.model_copy(update={"path": self._sent(code.path, "path")})
+        return code.model_copy(update={"path": self.sent(code.path, "path")})
 
     def invocation(self, body: Invocation) -> Invocation:
         """Return the invocation with local data uploaded, unless the server is on this machine.
@@ -53,29 +56,36 @@ class LocalFiles:
         """
         if self._connection.shares_files:
             return body
-        if body.output is not None and is_local(body.output.uri):
-            raise Invalid(
-                f"the server at {self._connection.url} cannot write into {body.output.uri}, a "
-                "folder of this machine; leave it out and get the results with `batchpoint job "
-                "download`, name a datastore (azureml://datastores/NAME/paths/PATH), or write "
-                "file:///PATH for a folder of the server",
-                code="uri_invalid",
-                where="output.uri",
-            )
-        source = body.input
-        if source is None:
-            return body
-        sources = source.sources
-        sent = tuple(
-            self._sent(uri, "input.uri", is_data=True, pattern=source.pattern)
-            if is_local(uri)
-            else uri
-            for uri in sources
-        )
-        if sent == sources:
-            return body
-        told = {"uri": sent[0]} if source.uri is not None else {"uris": sent}
-        return body.model_copy(update={"input": source.model_copy(update=told)})
+        changes = self._named_data(body.inputs, body.outputs)
+        if body.output is not None:
+            self._check_reachable(body.output.uri, "output.uri")
+        if body.input is not None:
+            changes["input"] = self._source(body.input, "input")
+        return body.model_copy(update=changes)
+
+    def pipeline_job(self, job: PipelineJob) -> PipelineJob:
+        """Return the job with everything local that it mentions brought to the server.
+
+        Raises: Invalid, as `invocation` and `component`.
+        """
+        from batchpoint.client.component_files import ComponentFiles  # noqa: PLC0415
+
+        job = _absolute(job)
+        changes: dict[str, object] = {}
+        if not self._connection.shares_files:
+            changes |= self._named_data(job.inputs, job.outputs)
+        components = ComponentFiles(self)
+        if job.jobs is not None:
+            changes["jobs"] = components.steps(job.jobs, "jobs")
+        if job.component is not None and not isinstance(job.component, str):
+            changes["component"] = components.sent(job.component, "component")
+        return job.model_copy(update=changes)
+
+    def component(self, component: Component) -> Component:
+        """Return the component with its code, and all that is local in its steps, uploaded."""
+        from batchpoint.client.component_files import ComponentFiles  # noqa: PLC0415
+
+        return ComponentFiles(self).sent(component)
 
     def environment(self, environment: Environment) -> Environment:
         """Return the environment with its conda file read."""
@@ -83,20 +93,65 @@ class LocalFiles:
             return environment
         return environment.model_copy(update={"conda_file": _conda(Path(environment.conda_file))})
 
-    def deployment(self, deployment: ModelDeployment) -> ModelDeployment:
+    def deployment(self, deployment: Deployment) -> Deployment:
         """Return the deployment with everything local that it mentions brought to the server."""
         changes: dict[str, object] = {}
+        if isinstance(deployment, PipelineDeployment):
+            if deployment.component is not None and not isinstance(deployment.component, str):
+                from batchpoint.client.component_files import ComponentFiles  # noqa: PLC0415
+
+                changes["component"] = ComponentFiles(self).sent(deployment.component, "component")
+            return deployment.model_copy(update=changes)
         if isinstance(deployment.model, Model):
             changes["model"] = self.model(deployment.model)
         if isinstance(deployment.environment, Environment):
             changes["environment"] = self.environment(deployment.environment)
         code = deployment.code_configuration
         if code is not None:
-            sent = self._sent(code.code, "code_configuration.code")
+            sent = self.sent(code.code, "code_configuration.code")
             changes["code_configuration"] = code.model_copy(update={"code": sent})
         return deployment.model_copy(update=changes)
 
-    def _sent(
+    def _named_data(
+        self,
+        inputs: Mapping[str, Scalar | JobInput | None],
+        outputs: Mapping[str, PipelineOutput | None],
+    ) -> dict[str, object]:
+        """Return what changes of named inputs when local data is sent; checks named outputs."""
+        for name, output in outputs.items():
+            if output is not None and output.uri is not None:
+                self._check_reachable(output.uri, f"outputs.{name}.uri")
+        sent = {
+            name: self._source(value, f"inputs.{name}") if isinstance(value, JobInput) else value
+            for name, value in inputs.items()
+        }
+        return {"inputs": sent} if sent else {}
+
+    def _source(self, source: JobInput, where: str) -> JobInput:
+        sources = source.sources
+        sent = tuple(
+            self.sent(uri, f"{where}.uri", is_data=True, pattern=source.pattern)
+            if is_local(uri)
+            else uri
+            for uri in sources
+        )
+        if sent == sources:
+            return source
+        told = {"uri": sent[0]} if source.uri is not None else {"uris": sent}
+        return source.model_copy(update=told)
+
+    def _check_reachable(self, uri: str, where: str) -> None:
+        if is_local(uri):
+            raise Invalid(
+                f"the server at {self._connection.url} cannot write into {uri}, a "
+                "folder of this machine; leave it out and get the results with `batchpoint job "
+                "download`, name a datastore (azureml://datastores/NAME/paths/PATH), or write "
+                "file:///PATH for a folder of the server",
+                code="uri_invalid",
+                where=where,
+            )
+
+    def sent(
         self, path: str, where: str, *, is_data: bool = False, pattern: str | None = None
     ) -> str:
         """Return a reference that the server understands, after sending what it lacks.
@@ -128,6 +183,34 @@ class LocalFiles:
             self._connection.put_bytes(place, _chunks(scanned.files[path]), sizes[path])
         self._connection.send("POST", f"/uploads/{status.hash}/commit", repeatable=True)
         return status.reference
+
+
+def _absolute(job: PipelineJob) -> PipelineJob:
+    """Return the job with relative paths made absolute."""
+    folder = Path.cwd()
+
+    def placed(uri: str) -> str:
+        return str(local_path(uri, folder)) if is_local(uri) else uri
+
+    def source(value: JobInput) -> JobInput:
+        if value.uri is not None:
+            return value.model_copy(update={"uri": placed(value.uri)})
+        return value.model_copy(update={"uris": tuple(placed(uri) for uri in value.uris)})
+
+    changes: dict[str, object] = {}
+    if job.inputs:
+        changes["inputs"] = {
+            name: source(value) if isinstance(value, JobInput) else value
+            for name, value in job.inputs.items()
+        }
+    if job.outputs:
+        changes["outputs"] = {
+            name: output
+            if output is None or output.uri is None
+            else output.model_copy(update={"uri": placed(output.uri)})
+            for name, output in job.outputs.items()
+        }
+    return job.model_copy(update=changes)
 
 
 def _scanned(local: Path, where: str, pattern: str | None, *, is_data: bool) -> ScannedTree:

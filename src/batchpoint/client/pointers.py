@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from batchpoint.domain import limits
+from batchpoint.domain.component import DataType
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.references import (
@@ -23,6 +24,7 @@ from batchpoint.domain.references import (
 )
 
 _FILE = "file://"
+_MODELS: tuple[DataType, ...] = ("mlflow_model", "custom_model")
 
 
 def local_path(text: str, folder: Path) -> Path:
@@ -83,7 +85,7 @@ def job_input(
     texts: Sequence[str],
     folder: Path,
     *,
-    kind: InputKind | None = None,
+    kind: DataType | None = None,
     pattern: str | None = None,
 ) -> JobInput:
     """Make the input of a job from one or several pointers.
@@ -91,7 +93,7 @@ def job_input(
     Args:
         texts: paths (with wildcards, too), URIs, references; at least one.
         folder: where relative paths begin.
-        kind: whether they are files or folders; None: found by looking.
+        kind: what they are, files or folders or of another type; None: found by looking.
         pattern: which items of a folder to take; None: those of the wildcards, or all.
 
     Raises:
@@ -103,7 +105,7 @@ def job_input(
             "folder, with a pattern where needed",
             code="field_invalid",
         )
-    places = [_place(text, folder) for text in texts]
+    places = [_place(text, folder, is_model=kind in _MODELS) for text in texts]
     wildcards = {place.pattern for place in places}
     if wildcards != {None}:
         if pattern is not None or len(wildcards) > 1:
@@ -128,10 +130,12 @@ class _Place(NamedTuple):
     pattern: str | None
 
 
-def _place(text: str, folder: Path) -> _Place:
+def _place(text: str, folder: Path, *, is_model: bool) -> _Place:
     """Read one pointer; what lies there under that very name is no wildcard."""
     from batchpoint.core.path_pattern import split_pattern  # noqa: PLC0415
 
+    if is_model:
+        return _Place(str(local_path(text, folder)) if is_local(text) else text, None)
     uri = data_uri(text, folder)
     if is_local(uri):
         found = None if found_at(Path(uri)) else split_pattern(uri)

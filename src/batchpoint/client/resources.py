@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import TypeVar
+
+from pydantic import TypeAdapter
 
 from batchpoint.client.connection import Connection, segment
 from batchpoint.client.local_files import LocalFiles
 from batchpoint.domain.compute import Compute
 from batchpoint.domain.datastore import Datastore
+from batchpoint.domain.deployment import Deployment
 from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
+from batchpoint.domain.pipeline import PipelineDeployment
 
 Patch = Mapping[str, object]
+_Some = TypeVar("_Some", ModelDeployment, PipelineDeployment)
 
 
 class Endpoints:
@@ -51,12 +58,10 @@ class Deployments:
         self._connection = connection
         self._files = files
 
-    def create_or_update(
-        self, deployment: ModelDeployment, *, set_default: bool = False
-    ) -> ModelDeployment:
+    def create_or_update(self, deployment: _Some, *, set_default: bool = False) -> _Some:
         """Create a deployment or update it; uploads what is local, returns when jobs can run.
 
-        Building its environment may take minutes.
+        Building its environments may take minutes.
         """
         answer = self._connection.send(
             "PUT",
@@ -65,22 +70,24 @@ class Deployments:
             body=self._files.deployment(deployment),
             answer_seconds_max=None,
         )
-        return ModelDeployment.model_validate_json(answer.content)
+        return type(deployment).model_validate_json(answer.content)
 
-    def update(self, endpoint: str, name: str, patch: Patch) -> ModelDeployment:
+    def update(self, endpoint: str, name: str, patch: Patch) -> Deployment:
         """Change some fields, e.g. `{"settings": {"mini_batch_size": 20}}`."""
         answer = self._connection.send(
             "PATCH", _deployment(endpoint, name), body=patch, answer_seconds_max=None
         )
-        return ModelDeployment.model_validate_json(answer.content)
+        return _reader().validate_json(answer.content)
 
-    def get(self, endpoint: str, name: str) -> ModelDeployment:
-        """Return a deployment with the server's defaults filled in."""
-        return self._connection.get(ModelDeployment, _deployment(endpoint, name))
+    def get(self, endpoint: str, name: str) -> Deployment:
+        """Return a deployment with the server's defaults filled in: of a model, or a pipeline."""
+        answer = self._connection.send("GET", _deployment(endpoint, name))
+        return _reader().validate_json(answer.content)
 
-    def list(self, endpoint: str) -> Iterator[ModelDeployment]:
+    def list(self, endpoint: str) -> Iterator[Deployment]:
         """Yield the deployments of an endpoint by name."""
-        return self._connection.pages(ModelDeployment, f"{_endpoint(endpoint)}/deployments")
+        found = self._connection.documents(f"{_endpoint(endpoint)}/deployments")
+        return map(_reader().validate_python, found)
 
     def delete(self, endpoint: str, name: str, *, force: bool = False) -> None:
         """Delete a deployment; with `force` also the default and one whose jobs run."""
@@ -174,6 +181,11 @@ class Datastores:
     def delete(self, name: str, *, force: bool = False) -> None:
         """Forget a datastore, not its data; with `force` also when something points into it."""
         self._connection.send("DELETE", f"/datastores/{segment(name)}", params={"force": force})
+
+
+@cache
+def _reader() -> TypeAdapter[Deployment]:
+    return TypeAdapter(Deployment)
 
 
 def _endpoint(name: str) -> str:
