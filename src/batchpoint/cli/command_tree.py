@@ -25,7 +25,7 @@ class Place(NamedTuple):
 COMMANDS: Mapping[str, Place] = {
     "deploy": Place("score_commands", "deploy", "Put a model behind an endpoint in one step."),
     "invoke": Place("score_commands", "invoke", "Score data with an endpoint."),
-    "job": Place("job_commands", "job", "Watch, read and cancel jobs."),
+    "job": Place("job_commands", "job", "Run pipelines; watch, read and cancel jobs."),
     "batch-endpoint": Place(
         "endpoint_commands", "endpoint", "Manage endpoints: stable names.", ("endpoint",)
     ),
@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Place] = {
     "data": Place("asset_commands", "data", "Manage data assets: names for where data lies."),
     "datastore": Place("asset_commands", "datastore", "Manage the places where data lies."),
     "code": Place("asset_commands", "code", "Manage registered folders of scoring code."),
+    "component": Place("component_commands", "component", "Manage components: steps, pipelines."),
     "compute": Place("asset_commands", "compute", "Manage compute clusters."),
     "az-shim": Place("az_shim", "az_shim", "Install an `az` for scripts of `az ml` commands."),
     "serve": Place("serve_command", "serve", "Run the server: REST API and supervisor."),

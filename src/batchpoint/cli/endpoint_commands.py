@@ -159,9 +159,10 @@ def list_endpoint_jobs(
     """List the jobs of an endpoint, newest first."""
     from batchpoint.cli.client_connection import given_name
     from batchpoint.cli.job_commands import print_jobs
+    from batchpoint.cli.job_filters import JobFilters
 
-    wanted = given_name(name_argument, name, "endpoint")
-    print_jobs(wanted, None, limit=max_results, form=form, query=query)
+    wanted = JobFilters(given_name(name_argument, name, "endpoint"))
+    print_jobs(wanted, limit=max_results, form=form, query=query)
 
 
 @deployment.command("create", cls=Command)
@@ -333,7 +334,8 @@ def list_deployment_jobs(
     """List the jobs of a deployment, newest first."""
     from batchpoint.cli.client_connection import endpoint_given, given_name
     from batchpoint.cli.job_commands import print_jobs
+    from batchpoint.cli.job_filters import JobFilters
 
-    wanted = given_name(name_argument, name, "deployment")
-    owner = endpoint_given(endpoint_name)
-    print_jobs(owner, wanted, limit=max_results, form=form, query=query)
+    name = given_name(name_argument, name, "deployment")
+    wanted = JobFilters(endpoint_given(endpoint_name), name)
+    print_jobs(wanted, limit=max_results, form=form, query=query)

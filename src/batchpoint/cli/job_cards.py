@@ -20,7 +20,7 @@ from batchpoint.cli.text_tables import (
     wrapped,
 )
 from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, Job, JobState, Progress
-from batchpoint.domain.job_spec import ResolvedModel
+from batchpoint.domain.job_spec import PipelineSpec, ResolvedModel, ScoreSpec
 from batchpoint.domain.results import ResultsHead
 
 _FAULTS = {
@@ -51,7 +51,7 @@ def exit_code(job: Job) -> int:
 
 def headline(job: Job) -> str:
     """Say in one line what became of a job, or what it is doing."""
-    status, progress = job.status, job.status.progress
+    status = job.status
     took = between(job.created_at, status.ended_at)
     after = f" after {took}" if took else ""
     if status.state == JobState.FAILED:
@@ -61,7 +61,18 @@ def headline(job: Job) -> str:
         return f"Job {job.name} was canceled{after}"
     if status.state != JobState.COMPLETED:
         return f"Job {job.name} is {_doing(status.state)}"
-    return f"Job {job.name} completed in {took or '?'}: {_scored(progress)}"
+    return f"Job {job.name} completed in {took or '?'}{_result(job)}"
+
+
+def _result(job: Job) -> str:
+    """Say what came out of a job that has completed."""
+    status, progress = job.status, job.status.progress
+    if status.reused_from is not None:
+        return f": outputs taken over from {status.reused_from}"
+    if job.spec.type == "pipeline":
+        reused = f", {progress.steps_reused:,} of them reused" if progress.steps_reused else ""
+        return f": {count(progress.steps_total, 'step')}{reused}"
+    return f": {_scored(progress)}" if job.spec.type == "score" else ""
 
 
 def _scored(progress: Progress) -> str:
@@ -92,18 +103,18 @@ def _doing(state: JobState) -> str:
 
 def cause_card(error: ErrorInfo, width: int) -> str:
     """Say why a job failed: whose fault, the exception and its line, the file and row, the log."""
-    lines = _wrapped(safe(error.message), width, "  ")
+    lines = wrapped_lines(safe(error.message), width, "  ")
     lines.append("")
-    lines.append(_field("cause", _FAULTS[error.origin]))
+    lines.append(card_field("cause", _FAULTS[error.origin]))
     if error.type:
-        lines.append(_field("exception", one_line(error.type)))
+        lines.append(card_field("exception", one_line(error.type)))
     if error.line:
-        lines.append(_field("line", one_line(error.line)))
+        lines.append(card_field("line", one_line(error.line)))
     if error.file:
         row = f", row {error.row}" if error.row is not None else ""
-        lines.append(_field("file", one_line(error.file) + row))
+        lines.append(card_field("file", one_line(error.file) + row))
     if error.log:
-        lines.append(_field("log", one_line(error.log)))
+        lines.append(card_field("log", one_line(error.log)))
     if error.traceback:
         lines.append("")
         lines += [f"  {cut(line, max(width - 2, 20))}" for line in _tail(error.traceback)]
@@ -120,11 +131,13 @@ def _tail(traceback: str) -> list[str]:
     return ["…", *lines[-_TRACEBACK_LINES_MAX:]]
 
 
-def _field(label: str, value: str) -> str:
+def card_field(label: str, value: str) -> str:
+    """Write a line of a card: what it is, and its value."""
     return f"  {label:<{_LABEL_WIDTH}} {value}"
 
 
-def _wrapped(text: str, width: int, indent: str) -> list[str]:
+def wrapped_lines(text: str, width: int, indent: str) -> list[str]:
+    """Break text into indented lines, between words where possible."""
     lines: list[str] = []
     for line in text.splitlines() or [""]:
         lines += textwrap.wrap(
@@ -200,8 +213,9 @@ def next_commands(job: Job) -> str:
     name, state = job.name, job.status.state
     if state == JobState.COMPLETED:
         commands = [f"job download {name} --download-path ./out"]
-        if job.scoring.settings.output_action != "summary_only":  # else there are no rows to show
-            commands.insert(0, f"job head {name}")
+        spec = job.spec
+        if isinstance(spec, ScoreSpec) and spec.settings.output_action != "summary_only":
+            commands.insert(0, f"job head {name}")  # else there are no rows to show
         if job.status.progress.items_failed:
             commands.append(f"job failed-items {name}")
     elif state in TERMINAL_STATES:
@@ -228,7 +242,9 @@ def job_card(job: Job, width: int, now: datetime) -> str:
     running = status.ended_at or now
     fields = [
         ("state", status.state.value),
-        ("endpoint", f"{spec.endpoint_name} / {spec.deployment_name}"),
+        ("endpoint", f"{spec.endpoint_name} / {spec.deployment_name}" * bool(spec.endpoint_name)),
+        *((("pipeline", spec.step.parent), ("step", spec.step.name)) if spec.step else ()),
+        ("reused from", status.reused_from or ""),
         ("model", _model_line(spec.model)),
         ("input", f"{spec.input.shown} ({spec.input.type})"),
         ("data asset", spec.input.asset or ""),
@@ -246,10 +262,14 @@ def job_card(job: Job, width: int, now: datetime) -> str:
         ("threshold", f"{threshold}"),
         ("webhook", webhook_line(job)),
     ]  # fmt: skip
-    lines += [_field(label, one_line(value)) for label, value in fields if value]
-    lines += [_field("note", one_line(note)) for note in spec.environment.notes]
-    lines += [_field("warning", one_line(warning)) for warning in status.warnings]
-    return "\n".join(lines)
+    lines += [card_field(label, one_line(value)) for label, value in fields if value]
+    lines += [card_field("note", one_line(note)) for note in spec.environment.notes]
+    return "\n".join([*lines, *warning_fields(job)])
+
+
+def warning_fields(job: Job) -> list[str]:
+    """Give the lines of a card that tell what a job warned of."""
+    return [card_field("warning", one_line(warning)) for warning in job.status.warnings]
 
 
 def _model_line(model: ResolvedModel | None) -> str:
@@ -278,7 +298,7 @@ def webhook_line(job: Job) -> str:
 def warnings_card(job: Job, width: int) -> str:
     """Show what a job warned of; nothing when there was nothing."""
     said = [f"Warning: {one_line(warning)}" for warning in job.status.warnings]
-    return "\n".join("\n".join(_wrapped(line, width, "")) for line in said)
+    return "\n".join("\n".join(wrapped_lines(line, width, "")) for line in said)
 
 
 def jobs_table(jobs: Sequence[Job], width: int, now: datetime) -> str:
@@ -286,17 +306,37 @@ def jobs_table(jobs: Sequence[Job], width: int, now: datetime) -> str:
     rows = [
         [
             job.name,
-            f"{job.spec.endpoint_name}/{job.spec.deployment_name}",
+            job.spec.type,
+            owner_of(job),
             job.status.state.value,
-            f"{job.status.progress.items_done:,}",
-            f"{job.status.progress.items_failed:,}",
+            *_counts(job),
             moment(job.created_at),
             between(job.status.started_at, job.status.ended_at or now),
         ]
         for job in jobs
     ]
-    headers = ["job", "endpoint/deployment", "state", "done", "failed", "created", "took"]
+    steps = bool(jobs) and all(job.spec.step is not None for job in jobs)
+    owner = "step" if steps else "endpoint/deployment"
+    headers = ["job", "type", owner, "state", "done", "failed", "created", "took"]
     return table(headers, rows, width, whole=["job", "state"])
+
+
+def owner_of(job: Job) -> str:
+    """Say what a job belongs to: its endpoint and deployment, its step, or nothing."""
+    spec = job.spec
+    if spec.step is not None:
+        return spec.step.name
+    return f"{spec.endpoint_name}/{spec.deployment_name}" if spec.endpoint_name else "-"
+
+
+def _counts(job: Job) -> tuple[str, str]:
+    """Tell what is done and what failed: items of a job that scores, steps of a pipeline."""
+    progress = job.status.progress
+    if isinstance(job.spec, PipelineSpec):
+        return f"{progress.steps_done:,}/{progress.steps_total:,}", f"{progress.steps_failed:,}"
+    if isinstance(job.spec, ScoreSpec):
+        return f"{progress.items_done:,}", f"{progress.items_failed:,}"
+    return "", ""
 
 
 def detached(job: str) -> str:

@@ -1,4 +1,4 @@
-"""The noun `job`: watch, read and cancel jobs."""
+"""The noun `job`: run pipelines; watch, read and cancel jobs."""
 
 from __future__ import annotations
 
@@ -9,34 +9,96 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batchpoint.cli.command_options import EndpointName, Form, MaxResults, Name, NameArgument, Query
+from batchpoint.cli.command_options import (
+    EndpointName,
+    File,
+    Form,
+    MaxResults,
+    Name,
+    NameArgument,
+    Query,
+    Sets,
+)
 from batchpoint.cli.command_tree import Command, new_app
 from batchpoint.cli.output_forms import OutputForm
 from batchpoint.cli.repro_command import repro_job
 
 if TYPE_CHECKING:  # commands import what they use when they run
+    from batchpoint.cli.job_filters import JobFilters
     from batchpoint.client.jobs import JobHandle
+    from batchpoint.domain.job import Job
 
-job = new_app("Watch, read and cancel jobs.")
+job = new_app("Run pipelines; watch, read and cancel jobs.")
 job.command("repro", cls=Command)(repro_job)
 
-_OUTPUT_NAME = "score"
+
+@job.command("create", cls=Command)
+def create_job(
+    name_argument: NameArgument = None,
+    file: File = None,
+    name: Name = None,
+    sets: Sets = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", "-s", "--wait", help="Watch the job to its end.")
+    ] = False,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            "--idempotency-key",
+            help="The same key and job again give the job that there is.",
+            show_default=False,
+        ),
+    ] = None,
+    form: Form = None,
+    query: Query = None,
+) -> None:
+    """Run a pipeline once: a file of `type: pipeline`, with its steps or a component."""
+    from batchpoint.cli.client_connection import connected
+    from batchpoint.cli.error_report import warn
+    from batchpoint.cli.job_following import watch_to_end
+    from batchpoint.cli.score_commands import print_started
+    from batchpoint.cli.yaml_pipeline import load_pipeline_job
+    from batchpoint.cli.yaml_places import told_at_places
+
+    loaded = load_pipeline_job(file, sets or [], {"name": ("--name", name or name_argument)})
+    warn(loaded.warnings)
+    with connected(will_invoke=True) as client:
+        with told_at_places(loaded.places):
+            handle = client.jobs.create(loaded.noun, idempotency_key=idempotency_key)
+        if stream:
+            watch_to_end(client, handle, form=form, query=query)
+        else:
+            print_started(handle.job, form, query)
 
 
 @job.command("show", cls=Command)
 def show_job(
     name_argument: NameArgument = None, name: Name = None, form: Form = None, query: Query = None
 ) -> None:
-    """Show a job: the cause first when it failed, then what it does with what."""
+    """Show a job: the cause first when it failed, then what it does with what.
+
+    Of a pipeline its graph is drawn: what became of each step, and what it waits for.
+    """
     from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.job_cards import job_card
-    from batchpoint.cli.render import emit, terminal_width
+    from batchpoint.cli.pipeline_cards import pipeline_card, step_card
+    from batchpoint.cli.render import emit, is_coloured, terminal_width
     from batchpoint.clock import SystemClock
 
     with connected() as client:
-        found = client.jobs.get(given_name(name_argument, name, "job"))
-    now = SystemClock().now()
-    emit(found, form=form, query=query, text=lambda: job_card(found, terminal_width(), now))
+        handle = client.job(given_name(name_argument, name, "job"))
+        found = handle.job
+
+        def text() -> str:
+            now, width = SystemClock().now(), terminal_width()
+            if found.spec.type == "score":
+                return job_card(found, width, now)
+            if found.spec.type == "command":
+                return step_card(found, width, now)
+            steps, outputs = list(handle.children()), handle.outputs()
+            return pipeline_card(found, steps, outputs, width, now, colour=is_coloured())
+
+        emit(found, form=form, query=query, text=text)
 
 
 @job.command("list", cls=Command)
@@ -46,33 +108,59 @@ def list_jobs(
         str | None,
         typer.Option("--deployment-name", "-d", help="Only of this one.", show_default=False),
     ] = None,
+    *,
+    parent_job_name: Annotated[
+        str | None,
+        typer.Option(
+            "--parent-job-name", "-p", help="The steps of this pipeline job.", show_default=False
+        ),
+    ] = None,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--status", help="Only in this state; may be given often.", show_default=False
+        ),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tag",
+            help="Only with this tag, KEY or KEY=VALUE; may be given often.",
+            show_default=False,
+        ),
+    ] = None,
+    job_type: Annotated[
+        str | None,
+        typer.Option("--type", help="score, command or pipeline.", show_default=False),
+    ] = None,
     max_results: MaxResults = 50,
     form: Form = None,
     query: Query = None,
 ) -> None:
-    """List jobs, newest first."""
-    print_jobs(endpoint_name, deployment_name, limit=max_results, form=form, query=query)
+    """List jobs, newest first; the steps of pipelines only with their parent's name."""
+    from batchpoint.cli.job_filters import JobFilters
+
+    wanted = JobFilters(
+        endpoint_name, deployment_name, parent_job_name, status or (), tag or (), job_type
+    )
+    print_jobs(wanted, limit=max_results, form=form, query=query)
 
 
 def print_jobs(
-    endpoint: str | None,
-    deployment: str | None,
-    *,
-    limit: int,
-    form: OutputForm | None,
-    query: str | None,
+    wanted: JobFilters, *, limit: int, form: OutputForm | None, query: str | None
 ) -> None:
-    """Print the newest jobs (of an endpoint, of a deployment)."""
+    """Print the newest jobs that are wanted."""
     from batchpoint.cli.client_connection import connected
     from batchpoint.cli.job_cards import jobs_table
     from batchpoint.cli.progress_printers import to_stderr
     from batchpoint.cli.render import emit, terminal_width
     from batchpoint.clock import SystemClock
 
+    asked = wanted.asked()
     with connected() as client:
-        found = list(islice(client.jobs.list(endpoint, deployment), limit))
-        if endpoint is not None and not found:  # jobs stay when their endpoint is deleted
-            client.endpoints.get(endpoint)
+        found = list(islice(client.jobs.list(wanted.endpoint, wanted.deployment, **asked), limit))
+        if wanted.endpoint is not None and not found:  # jobs stay when their endpoint is deleted
+            client.endpoints.get(wanted.endpoint)
     now = SystemClock().now()
 
     def text() -> str:
@@ -88,19 +176,26 @@ def print_jobs(
 def stream_job(
     name_argument: NameArgument = None, name: Name = None, form: Form = None, query: Query = None
 ) -> None:
-    """Watch a job until it has ended; the exit code is the job's."""
+    """Watch a job until it has ended; the exit code is the job's.
+
+    Of a pipeline, what its steps print is shown as it comes, each line after the step's name.
+    """
     from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.job_following import watch_to_end
 
     with connected() as client:
-        watch_to_end(client.job(given_name(name_argument, name, "job")), form=form, query=query)
+        handle = client.job(given_name(name_argument, name, "job"))
+        watch_to_end(client, handle, form=form, query=query)
 
 
 @job.command("cancel", cls=Command)
 def cancel_job(
     name_argument: NameArgument = None, name: Name = None, form: Form = None, query: Query = None
 ) -> None:
-    """Stop a job; its user code is stopped within seconds and nothing is published."""
+    """Stop a job; its user code is stopped within seconds and nothing is published.
+
+    Of a pipeline all steps are stopped; a step that is stopped alone takes those after it along.
+    """
     from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.job_cards import headline
     from batchpoint.cli.render import emit
@@ -146,34 +241,45 @@ def download_job(
         str | None,
         typer.Option(
             "--output-name",
-            help="Write to named-outputs/NAME below the folder; there is one output, score.",
+            help="One output, to named-outputs/NAME below the folder; a model's are called score.",
             show_default=False,
         ),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also logs; results go to named-outputs/score.")
+        bool, typer.Option("--all", help="All outputs, to named-outputs, and logs.")
     ] = False,
 ) -> None:
-    """Download the results of a job."""
+    """Download the results of a job.
+
+    Of a pipeline and of its steps: each output that is complete, to a folder of its name.
+    """
     from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.progress_printers import to_stderr
     from batchpoint.cli.text_tables import count
-    from batchpoint.domain.errors import NotFound
 
-    if output_name not in (None, _OUTPUT_NAME):
-        raise NotFound(
-            f"a job has no output {output_name!r}; there is one: {_OUTPUT_NAME}",
-            code="output_not_found",
-        )
-    named = output_name is not None or everything
-    folder = download_path / "named-outputs" / _OUTPUT_NAME if named else download_path
+    named = download_path / "named-outputs"
+    files: list[Path] = []
     with connected() as client:
         handle = client.job(given_name(name_argument, name, "job"))
-        files = handle.download(folder)
+        if output_name is not None:
+            files = handle.download(named / output_name, output_name=output_name)
+        elif not everything:
+            files = handle.download(download_path)
+        else:
+            for each in _complete_outputs(handle):
+                files += handle.download(named / each, output_name=each)
         if everything:
             files += _download_logs(handle, download_path / "artifacts" / "logs")
     sys.stdout.write("".join(f"{path}\n" for path in files))
     to_stderr(f"{count(len(files), 'file')} downloaded")
+
+
+def _complete_outputs(handle: JobHandle) -> list[str]:
+    """Name the outputs that can be read; of a job that scores its only one, which says why not."""
+    outputs = handle.outputs()
+    if handle.job.spec.type == "score":
+        return list(outputs)
+    return [name for name, output in outputs.items() if output.complete]
 
 
 def _download_logs(handle: JobHandle, folder: Path) -> list[Path]:
@@ -199,6 +305,10 @@ def logs_of_job(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on until the job has ended.")
     ] = False,
+    step: Annotated[
+        str | None,
+        typer.Option("--step", help="Of this step of a pipeline.", show_default=False),
+    ] = None,
     form: Form = None,
     query: Query = None,
 ) -> None:
@@ -210,6 +320,8 @@ def logs_of_job(
 
     with connected() as client:
         handle = client.job(given_name(name_argument, name, "job"))
+        if step is not None:
+            handle = client.job(_job_of_step(handle.job, step))
         if listed:
             logs = handle.logs()
             rows = [[log.path, f"{log.size:,}"] for log in logs]
@@ -223,6 +335,25 @@ def logs_of_job(
             follow_log(handle, path or "job.log", sys.stdout.buffer)
         else:
             print_logs(handle, path, sys.stdout.buffer)
+
+
+def _job_of_step(job: Job, step: str) -> str:
+    """Find the job of a step. Raises: NotFound (`job_not_found`); Invalid (`job_type_wrong`)."""
+    from batchpoint.cli.yaml_fields import closest
+    from batchpoint.domain.errors import Invalid, NotFound
+    from batchpoint.domain.job_spec import PipelineSpec
+
+    if not isinstance(job.spec, PipelineSpec):
+        raise Invalid(
+            f"job {job.name!r} is no pipeline and has no steps; leave --step out",
+            code="job_type_wrong",
+        )
+    if step not in job.spec.steps:
+        raise NotFound(
+            f"job {job.name!r} has no step {step!r}; {closest(step, job.spec.steps)}",
+            code="job_not_found",
+        )
+    return job.spec.steps[step]
 
 
 @job.command("failed-items", cls=Command)

@@ -42,13 +42,13 @@ def follow_log(handle: JobHandle, path: str, target: BinaryIO) -> None:
                 raise
         if ended:
             return
-        _wait(handle)
+        wait_a_moment(handle, _POLL_SECONDS)
 
 
-def _wait(handle: JobHandle) -> None:
-    """Wait a moment, or until the job has ended."""
+def wait_a_moment(handle: JobHandle, seconds: float) -> None:
+    """Wait for so long, or until the job has ended."""
     try:
-        handle.wait(timeout_seconds=_POLL_SECONDS, check=False)
+        handle.wait(timeout_seconds=seconds, check=False)
     except Conflict as error:
         if error.code != "job_not_finished":
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from batchpoint.cli.text_tables import count, cut, duration, short_number
@@ -11,9 +12,13 @@ _WAITING = {
     "queued": "waiting for a runner",
     "environment": "preparing the environment",
     "model": "loading the model",
+    "inputs": "bringing the inputs",
+    "command": "running",
+    "steps": "",
     "writing": "putting the results together",
     "done": "complete",
 }
+_NAMED_MAX = 4
 
 
 class _Segment(NamedTuple):
@@ -32,9 +37,18 @@ class ProgressLine:
         self._listed = False
 
     def render(
-        self, progress: Progress, *, state: JobState, elapsed_seconds: float, width: int
+        self,
+        progress: Progress,
+        *,
+        state: JobState,
+        elapsed_seconds: float,
+        width: int,
+        running: Sequence[str] = (),
     ) -> str:
-        """Give the line for `progress`, at most `width` columns wide."""
+        """Give the line for `progress`, at most `width` columns wide.
+
+        `running` names the steps of a pipeline that run now.
+        """
         self._remember(progress)
         if state in (JobState.FAILED, JobState.CANCELED):
             segments = [_Segment(0, state.value.lower()), *self._counts()]
@@ -42,6 +56,8 @@ class ProgressLine:
             segments = [_Segment(0, "canceling  stopping user code"), *self._counts()]
         elif progress.phase == "scoring":
             segments = self._scoring(progress)
+        elif progress.phase == "steps":
+            segments = _steps(progress, running)
         else:
             segments = [_Segment(0, f"{progress.phase}  {_WAITING[progress.phase]}")]
             segments += self._preparing(progress)
@@ -56,6 +72,8 @@ class ProgressLine:
         self._total = max(self._total, progress.items_total, self._items)
 
     def _counts(self) -> list[_Segment]:
+        if not self._total:
+            return []
         rough = "" if self._listed else "~"
         files = f"{self._items:,} / {rough}{count(self._total, 'file')}"
         segments = [_Segment(1, files)]
@@ -89,6 +107,25 @@ class ProgressLine:
         if progress.phase == "model" and progress.workers_wanted:
             segments.append(_Segment(2, f"workers {progress.workers}/{progress.workers_wanted}"))
         return segments
+
+
+def _steps(progress: Progress, running: Sequence[str]) -> list[_Segment]:
+    """Say how far a pipeline is, and what of it runs now."""
+    segments = [_Segment(0, f"steps {progress.steps_done}/{progress.steps_total}")]
+    if running:
+        more = len(running) - _NAMED_MAX
+        named = ", ".join([*running[:_NAMED_MAX], *[f"{more} more"] * (more > 0)])
+        segments.append(_Segment(4, f"running: {named}"))
+    elif progress.steps_running:
+        segments.append(_Segment(4, f"running: {progress.steps_running}"))
+    for number, word, rank in (
+        (progress.steps_failed, "failed", 2),
+        (progress.steps_canceled, "canceled", 3),
+        (progress.steps_reused, "reused", 5),
+    ):
+        if number:
+            segments.append(_Segment(rank, f"{number} {word}"))
+    return segments
 
 
 def _fitted(segments: list[_Segment], width: int) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Protocol, Self, TextIO
 
 from batchpoint.cli.output_forms import OutputForm
 from batchpoint.cli.progress_line import ProgressLine
 from batchpoint.cli.render import terminal_width
+from batchpoint.cli.text_tables import safe
 from batchpoint.clock import Clock
 from batchpoint.domain.job import TERMINAL_STATES, Job, JobState
 
@@ -20,8 +22,12 @@ _REFRESHES_PER_SECOND = 5
 class ProgressPrinter(Protocol):
     """Told of every change of a job; a context that is left before anything else is printed."""
 
-    def show(self, job: Job) -> None:
-        """Take in the job's present state."""
+    def show(self, job: Job, running: Sequence[str] = ()) -> None:
+        """Take in the job's present state; `running` names the steps that run in a pipeline."""
+        ...
+
+    def log(self, job: str, step: str, line: str) -> None:
+        """Take in a line that user code of a job (a step of a pipeline) has printed."""
         ...
 
     def __enter__(self) -> Self:
@@ -45,8 +51,11 @@ def printer_for(form: OutputForm | None, stream: TextIO, clock: Clock) -> Progre
 class SilentPrinter:
     """Shows nothing."""
 
-    def show(self, job: Job) -> None:
+    def show(self, job: Job, running: Sequence[str] = ()) -> None:
         """Take in the job's present state."""
+
+    def log(self, job: str, step: str, line: str) -> None:
+        """Take in a line that user code has printed."""
 
     def __enter__(self) -> Self:
         return self
@@ -66,10 +75,10 @@ class LinePrinter(SilentPrinter):
         self._phase = ""
         self._printed_at = float("-inf")
 
-    def show(self, job: Job) -> None:
+    def show(self, job: Job, running: Sequence[str] = ()) -> None:
         """Print a line when it is time for one."""
         now = self._clock.monotonic()
-        phase = _phase(job)
+        phase = _phase(job, running)
         if phase == self._phase and now - self._printed_at < PLAIN_SECONDS:
             return
         self._phase, self._printed_at = phase, now
@@ -78,8 +87,14 @@ class LinePrinter(SilentPrinter):
             state=job.status.state,
             elapsed_seconds=_elapsed(job, self._clock),
             width=160,
+            running=running,
         )
         self._stream.write(f"{job.name}  {text}\n")
+        self._stream.flush()
+
+    def log(self, job: str, step: str, line: str) -> None:  # noqa: ARG002
+        """Print a line of a log."""
+        self._stream.write(log_line(step, line) + "\n")
         self._stream.flush()
 
 
@@ -93,20 +108,29 @@ class EventPrinter(SilentPrinter):
         self._last = ""
         self._printed_at = float("-inf")
 
-    def show(self, job: Job) -> None:
+    def show(self, job: Job, running: Sequence[str] = ()) -> None:
         """Print an event when it is time for one."""
         now = self._clock.monotonic()
-        phase = _phase(job)
+        phase = _phase(job, running)
         if phase == self._last and now - self._printed_at < EVENT_SECONDS:
             return
         self._last, self._printed_at = phase, now
-        event = {
+        event: dict[str, object] = {
             "event": "progress",
             "job": job.name,
             "state": job.status.state.value,
             "elapsed_seconds": round(_elapsed(job, self._clock), 3),
             "progress": job.status.progress.model_dump(mode="json"),
         }
+        if job.spec.type == "pipeline":
+            event["running"] = list(running)
+        self._write(event)
+
+    def log(self, job: str, step: str, line: str) -> None:
+        """Print an event for a line of a log."""
+        self._write({"event": "log", "job": job, "step": step or None, "line": line})
+
+    def _write(self, event: dict[str, object]) -> None:
         self._stream.write(json.dumps(event) + "\n")
         self._stream.flush()
 
@@ -122,6 +146,7 @@ class LivePrinter(SilentPrinter):
         self._clock = clock
         self._line = ProgressLine()
         self._job: Job | None = None
+        self._running: Sequence[str] = ()
         self._live = Live(
             console=Console(file=stream, highlight=False, markup=False),
             get_renderable=self._rendered,
@@ -129,10 +154,14 @@ class LivePrinter(SilentPrinter):
             transient=True,
         )
 
-    def show(self, job: Job) -> None:
+    def show(self, job: Job, running: Sequence[str] = ()) -> None:
         """Redraw the line."""
-        self._job = job
+        self._job, self._running = job, running
         self._live.refresh()
+
+    def log(self, job: str, step: str, line: str) -> None:  # noqa: ARG002
+        """Print a line of a log above the one that is redrawn."""
+        self._live.console.print(log_line(step, line), soft_wrap=True)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -149,15 +178,22 @@ class LivePrinter(SilentPrinter):
             state=self._job.status.state,
             elapsed_seconds=_elapsed(self._job, self._clock),
             width=terminal_width() - 1,
+            running=self._running,
         )
 
 
-def _phase(job: Job) -> str:
-    """Name what people see change: the phase, or that the job is being canceled or has ended."""
+def log_line(step: str, line: str) -> str:
+    """Write a line of a log for people, with the step that printed it before it."""
+    told = safe(line)
+    return f"{step} | {told}" if step else told
+
+
+def _phase(job: Job, running: Sequence[str]) -> str:
+    """Name what people see change: the phase, what runs, that the job is canceled or has ended."""
     state = job.status.state
     if state in TERMINAL_STATES or state == JobState.CANCEL_REQUESTED:
         return state.value
-    return job.status.progress.phase
+    return " ".join([job.status.progress.phase, *running])
 
 
 def _elapsed(job: Job, clock: Clock) -> float:

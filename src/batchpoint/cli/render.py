@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,11 @@ from batchpoint.domain.errors import Invalid
 def terminal_width() -> int:
     """Give the width to lay text out for (COLUMNS wins over the terminal's own)."""
     return max(shutil.get_terminal_size((100, 24)).columns, 40)
+
+
+def is_coloured() -> bool:
+    """Tell whether text on stdout may be coloured: on terminals, unless NO_COLOR is set."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def plain_data(value: object) -> object:

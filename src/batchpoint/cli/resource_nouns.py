@@ -151,11 +151,13 @@ def _create(app: typer.Typer, noun: ResourceNoun) -> None:
     def run(given: Given) -> None:
         from batchpoint.cli.client_connection import connected
         from batchpoint.cli.resource_view import show
+        from batchpoint.cli.yaml_places import told_at_places
 
         loaded = noun.loaded(given)
         more = {"skip_validation": True} if given.get("skip_validation") else {}
         with connected() as client:
-            made = noun.verbs(client).create_or_update(loaded.noun, **more)
+            with told_at_places(loaded.places):
+                made = noun.verbs(client).create_or_update(loaded.noun, **more)
             show(made, given["form"], given["query"])
 
     asked = {"name_argument": options.NameArgument, "file": options.File, "name": options.Name}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from batchpoint.cli.command_options import File, Form, Name, NameArgument, Query, Sets
 from batchpoint.cli.command_tree import Command, ScoringCommand, new_app
 from batchpoint.cli.output_forms import OutputForm
+
+if TYPE_CHECKING:
+    from batchpoint.domain.job import Job
 
 deploy = new_app()
 invoke = new_app()
@@ -280,16 +283,24 @@ def invoke_command(
         body = with_found_types(client, loaded.noun, loaded.open_types)
         handle = client.send_invocation(endpoint, body, idempotency_key)
         if wait:
-            watch_to_end(handle, form=form, query=query)
+            watch_to_end(client, handle, form=form, query=query)
         else:
-            _started(handle.job, form, query)
+            print_started(handle.job, form, query)
 
 
-def _started(job: object, form: OutputForm | None, query: str | None) -> None:
+def print_started(job: Job, form: OutputForm | None, query: str | None) -> None:
+    """Say that a job was started, and how to go on with it."""
     from batchpoint.cli.job_cards import next_commands
     from batchpoint.cli.render import emit
-    from batchpoint.domain.job import Job
+    from batchpoint.domain.job_spec import ScoreSpec
 
-    assert isinstance(job, Job)
-    started = f"Started job {job.name}\n  results will be at {job.scoring.output.uri}\n"
-    emit(job, form=form, query=query, text=lambda: started + next_commands(job))
+    def text() -> str:
+        if isinstance(job.spec, ScoreSpec):
+            started = f"Started job {job.name}\n  results will be at {job.spec.output.uri}\n"
+        else:
+            from batchpoint.cli.pipeline_cards import started_text
+
+            started = started_text(job)
+        return started + next_commands(job)
+
+    emit(job, form=form, query=query, text=text)

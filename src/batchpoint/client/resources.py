@@ -17,7 +17,7 @@ from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.domain.pipeline import PipelineDeployment
 
 Patch = Mapping[str, object]
-_Some = TypeVar("_Some", ModelDeployment, PipelineDeployment)
+_Some = TypeVar("_Some", bound=ModelDeployment | PipelineDeployment)
 
 
 class Endpoints:
