@@ -149,9 +149,15 @@ def _app(
     from batchpoint.api.request_spans import RequestSpans
     from batchpoint.api.services import Services
     from batchpoint.control.assets import Assets
+    from batchpoint.control.computes import Computes
     from batchpoint.control.input_checks import InputChecks
     from batchpoint.control.invocation import Invocations
+    from batchpoint.control.model_deployments import ModelDeployments
+    from batchpoint.control.model_invocation import ModelInvocations
     from batchpoint.control.output_checks import OutputChecks
+    from batchpoint.control.pipeline_deployments import PipelineDeployments
+    from batchpoint.control.pipeline_jobs import PipelineJobs
+    from batchpoint.control.pipelines import Pipelines
     from batchpoint.control.registry import Registry
     from batchpoint.ledger.ledger import Ledger
     from batchpoint.runner.supervisor_link import SupervisorLink
@@ -163,16 +169,24 @@ def _app(
     trees = TreeStore(home / "store")
     datastores = datastores_of(settings, ledger, embedded=embedded)
     assets = Assets(ledger, trees, datastores, clock, environ=os.environ, local_paths=embedded)
-    registry = Registry(ledger, assets, environment_builder(settings), clock)
+    environments, computes = environment_builder(settings), Computes(ledger, clock)
+    inputs = InputChecks(datastores.access_for)
+    outputs = OutputChecks(datastores, home, settings.outputs)
+    steps = PipelineJobs(assets.references, inputs, outputs, computes, home)
+    pipelines = Pipelines(assets, environments, computes, datastores, steps)
+    registry = Registry(
+        ledger,
+        clock,
+        ModelDeployments(assets, environments, computes),
+        PipelineDeployments(ledger, assets, pipelines),
+    )
     link = SupervisorLink(home)
     wake = link.ensure if embedded else link.poke
-    outputs = OutputChecks(datastores, home, settings.outputs)
     invocations = Invocations(
         ledger,
         registry,
-        assets.references,
-        InputChecks(datastores.access_for),
-        outputs,
+        ModelInvocations(registry, assets.references, inputs, outputs),
+        pipelines,
         clock,
         wake,
         _webhooks(settings, embedded=embedded),

@@ -11,9 +11,15 @@ from batchpoint.api.app import create_app
 from batchpoint.api.services import Services
 from batchpoint.clock import SystemClock
 from batchpoint.control.assets import Assets
+from batchpoint.control.computes import Computes
 from batchpoint.control.input_checks import InputChecks
 from batchpoint.control.invocation import Invocations
+from batchpoint.control.model_deployments import ModelDeployments
+from batchpoint.control.model_invocation import ModelInvocations
 from batchpoint.control.output_checks import OutputChecks
+from batchpoint.control.pipeline_deployments import PipelineDeployments
+from batchpoint.control.pipeline_jobs import PipelineJobs
+from batchpoint.control.pipelines import Pipelines
 from batchpoint.control.registry import Registry
 from batchpoint.domain.asset import Environment
 from batchpoint.domain.job_spec import ResolvedEnvironment
@@ -75,14 +81,22 @@ def control_plane(home: Path, *, embedded: bool = True) -> ControlPlane:
     datastores = datastores_of(settings, ledger, embedded=embedded)
     assets = Assets(ledger, trees, datastores, clock, environ={}, local_paths=embedded)
     environments = RunningInterpreter()
-    registry = Registry(ledger, assets, environments, clock)
+    computes, inputs = Computes(ledger, clock), InputChecks(datastores.access_for)
+    outputs = OutputChecks(datastores, home, None)
+    steps = PipelineJobs(assets.references, inputs, outputs, computes, home)
+    pipelines = Pipelines(assets, environments, computes, datastores, steps)
+    registry = Registry(
+        ledger,
+        clock,
+        ModelDeployments(assets, environments, computes),
+        PipelineDeployments(ledger, assets, pipelines),
+    )
     wakes: list[str] = []
     invocations = Invocations(
         ledger,
         registry,
-        assets.references,
-        InputChecks(datastores.access_for),
-        OutputChecks(datastores, home, None),
+        ModelInvocations(registry, assets.references, inputs, outputs),
+        pipelines,
         clock,
         lambda: wakes.append("woken"),
     )

@@ -11,7 +11,7 @@ from batchpoint.clock import Clock
 from batchpoint.control.asset_files import AssetFiles, StoredFiles
 from batchpoint.control.asset_versions import CODES, DATA, ENVIRONMENTS, MODELS, AssetVersions
 from batchpoint.control.components import Components
-from batchpoint.control.data_references import DataPlaces, DataReferences
+from batchpoint.control.data_references import DataPlaces, DataReferences, model_reference
 from batchpoint.control.datastores import Datastores
 from batchpoint.domain.asset import Code, Data, Environment, Model
 from batchpoint.domain.errors import Invalid
@@ -28,7 +28,6 @@ from batchpoint.domain.references import (
     data_reference,
     is_reference,
     is_uri,
-    model_source,
 )
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.storage.locate import path_of, uri_of
@@ -96,7 +95,12 @@ class Assets:
             CODES, Code.model_validate_json, ledger, clock, self._settle_code
         )
         self.components = Components(ledger, clock, self)
-        self.references = DataReferences(self.data, self._places)
+        self.references = DataReferences(
+            self.data,
+            self.models,
+            self._places,
+            lambda uri, where: self._files.stored(uri, where=where).reference,
+        )
 
     # --- what deployments use ----------------------------------------------------------------
 
@@ -164,17 +168,17 @@ class Assets:
         `model`: names are those of registered models, and what lies in MLflow is stored here.
         Raises: Invalid (`reference_invalid`, `field_unsupported`); NotFound.
         """
-        if model and is_reference(path) and not path.startswith(_PLACES):
-            named = asset_reference(path, "model")
-            if isinstance(named, RegistryReference):
-                raise _elsewhere(path, where)
-            found = self.models.get(named.name, named.version)
-            return str(AssetReference("model", found.name or "", found.version))
-        place = model_source(path) if model else data_reference(path)
+        place = model_reference(path) if model else data_reference(path)
+        if isinstance(place, RegistryReference):
+            raise _elsewhere(path, where)
         if isinstance(place, AssetReference):
-            asset = self.data.get(place.name, place.version)
-            return str(AssetReference("data", asset.name or "", asset.version))
-        if model and isinstance(place, MlflowModel | MlflowRun):
+            named: Model | Data
+            if model:
+                named = self.models.get(place.name, place.version)
+            else:
+                named = self.data.get(place.name, place.version)
+            return str(place._replace(version=named.version))
+        if isinstance(place, MlflowModel | MlflowRun):
             return self._files.stored(path, where=where).reference
         return self._placed(place, path, where)
 

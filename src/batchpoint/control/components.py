@@ -12,6 +12,8 @@ from pydantic import TypeAdapter
 from batchpoint.control.asset_versions import COMPONENTS, AssetVersions
 from batchpoint.control.collected_findings import CollectedFindings, joined
 from batchpoint.control.data_references import MODEL_TYPES
+from batchpoint.control.parallel_settings import check_parallel
+from batchpoint.core.graph import check_component, flatten
 from batchpoint.domain import limits
 from batchpoint.domain.asset import Environment
 from batchpoint.domain.component import (
@@ -114,6 +116,12 @@ class Components(AssetVersions[Component]):
     def _settled(self, component: Component) -> tuple[Component, tuple[str, ...]]:
         collected = CollectedFindings()
         facts: list[str] = []
+        if isinstance(component, PipelineComponent):
+            collected.tried("", lambda: flatten(component, self.found))
+        else:
+            collected.extend(check_component(component))
+        if isinstance(component, ParallelComponent):
+            collected.extend(check_parallel(component))
         match component:
             case CommandComponent():
                 settled = self._command(component, collected, facts)

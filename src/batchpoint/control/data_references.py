@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from urllib.parse import quote
 
 from batchpoint.control.asset_versions import AssetVersions
 from batchpoint.control.datastores import Datastores
-from batchpoint.domain.asset import Data
+from batchpoint.domain.asset import Data, Model
+from batchpoint.domain.component import FILE_TYPES
 from batchpoint.domain.datastore_urls import without_query
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
-from batchpoint.domain.job import TERMINAL_STATES, JobState
+from batchpoint.domain.job import TERMINAL_STATES, Job, JobState, PublishedOutput
 from batchpoint.domain.job_pointers import JobInput
+from batchpoint.domain.job_spec import PipelineSpec, ScoreSpec
 from batchpoint.domain.references import (
     AssetReference,
     DatastorePath,
@@ -21,8 +24,11 @@ from batchpoint.domain.references import (
     MlflowRun,
     Reference,
     UploadReference,
+    asset_reference,
     data_reference,
+    is_reference,
     is_uri,
+    model_source,
 )
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.storage.locate import uri_of
@@ -73,70 +79,183 @@ class DataPlaces:
 
     def _output(self, place: JobOutputPath, where: str) -> str:
         job = self._ledger.get_job(place.job)
+        if isinstance(job.spec, ScoreSpec) and job.spec.step is None:
+            return self._score(job, place, where)
+        published = self._published(job, place.output, where)
+        if published.type in FILE_TYPES and place.path:
+            raise NotFound(
+                f"output {place.output!r} of job {place.job!r} is a file, with nothing below it; "
+                "leave the path out",
+                code="output_not_found",
+                where=where,
+            )
+        return below(published.uri, place.path)
+
+    def _score(self, job: Job, place: JobOutputPath, where: str) -> str:
         if place.output not in OUTPUTS:
             raise NotFound(
                 f"job {place.job!r} has no output named {place.output!r}; its one output is score",
                 code="output_not_found",
                 where=where,
             )
-        state = job.status.state
-        if state not in TERMINAL_STATES:
-            raise Conflict(
-                f"job {place.job!r} has not ended ({state.value}): its output appears when it has; "
-                "wait for it",
-                code="job_not_finished",
-                where=where,
-            )
-        if state is not JobState.COMPLETED:
+        _check_completed(job, where)
+        return below(job.status.output_uri or job.scoring.output.uri, place.path)
+
+    def _published(self, job: Job, output: str, where: str) -> PublishedOutput:
+        """Return an output of a pipeline or of one of its steps, as soon as it is complete."""
+        found = job.status.outputs.get(output)
+        if found is not None:
+            return found
+        spec = job.spec
+        if isinstance(spec, PipelineSpec):
+            known = sorted(spec.outputs)
+            by = spec.outputs.get(output)
+            if by is not None:
+                child = self._ledger.get_job(spec.steps[by.step])
+                found = child.status.outputs.get(by.output)
+                if found is not None:
+                    return found
+                if child.status.state in TERMINAL_STATES:
+                    job = child
+        else:
+            known = sorted(spec.step.outputs) if spec.step is not None else []
+        if output not in known:
+            there = f"its outputs are {', '.join(known)}" if known else "it has none"
             raise NotFound(
-                f"job {place.job!r} is {state.value} and left no output; name one that completed",
+                f"job {job.name!r} has no output named {output!r}; {there}",
                 code="output_not_found",
                 where=where,
             )
-        return below(job.status.output_uri or job.scoring.output.uri, place.path)
+        _check_completed(job, where)
+        raise NotFound(
+            f"job {job.name!r} has completed without its output {output!r}",
+            code="output_not_found",
+            where=where,
+        )
+
+
+def _check_completed(job: Job, where: str) -> None:
+    state = job.status.state
+    if state not in TERMINAL_STATES:
+        raise Conflict(
+            f"job {job.name!r} has not ended ({state.value}): its output appears when it has; "
+            "wait for it",
+            code="job_not_finished",
+            where=where,
+        )
+    if state is not JobState.COMPLETED:
+        raise NotFound(
+            f"job {job.name!r} is {state.value} and left no output; name one that completed",
+            code="output_not_found",
+            where=where,
+        )
 
 
 class DataReferences:
     """Turns what callers point at into what jobs read."""
 
-    def __init__(self, data: AssetVersions[Data], places: DataPlaces) -> None:
-        """Look data assets and places up in these."""
+    def __init__(
+        self,
+        data: AssetVersions[Data],
+        models: AssetVersions[Model],
+        places: DataPlaces,
+        stored: Callable[[str, str], str],
+    ) -> None:
+        """Look assets and places up in these.
+
+        `stored` brings the files of an MLflow model here and returns the reference of their tree;
+        it gets the model's URI and the field that names it.
+        """
         self._data = data
+        self._models = models
         self._places = places
+        self._stored = stored
 
-    def resolved_input(self, source: JobInput) -> JobInput:
-        """Return an input whose sources are canonical URIs; `asset` says which assets were named.
+    def resolved_input(self, source: JobInput, where: str = "input") -> JobInput:
+        """Return an input to be scored, its sources canonical URIs.
 
-        Where one data asset is all that is named, its own type counts.
+        `asset` says which assets were named. Where one data asset is all that is named, its own
+        type counts; `where` is the field that holds the input.
         Raises: NotFound (`data_not_found` and as `DataPlaces.uri`); Conflict
         (`job_not_finished`); Invalid (`reference_invalid`, `field_unsupported` for an mltable).
         """
-        where = "input.uri" if source.uri is not None else "input.uris"
-        found = [self._resolved(text, where) for text in source.sources]
-        uris = tuple(uri for uri, _ in found)
-        assets = [asset for _, asset in found if asset is not None]
-        told: dict[str, object] = {
-            "uri": uris[0] if source.uri is not None else None,
-            "uris": () if source.uri is not None else uris,
-            "asset": ", ".join(f"azureml:{a.name}:{a.version}" for a in assets) or None,
-        }
-        if len(found) == len(assets) == 1:
-            told["type"] = assets[0].type
-        return source.model_copy(update=told)
+        found = self._all(source, where)
+        for text, (_, asset) in zip(source.sources, found, strict=True):
+            if isinstance(asset, Data) and asset.type == "mltable":
+                raise Invalid(
+                    f"{text!r} is an MLTable, which a model deployment cannot read: register the "
+                    "files it points at as uri_folder, and name that",
+                    code="field_unsupported",
+                    where=_place(source, where),
+                )
+        return _told(source, found)
 
-    def _resolved(self, text: str, where: str) -> tuple[str, Data | None]:
+    def resolved_data(self, source: JobInput, where: str) -> JobInput:
+        """Return an input of a pipeline of any type, as `resolved_input` does.
+
+        What is of a model's type names registered models; MLflow's are stored here first.
+        Raises: as `resolved_input`; NotFound (`model_not_found`).
+        """
+        if source.type not in MODEL_TYPES:
+            return _told(source, self._all(source, where))
+        field = _place(source, where)
+        return _told(source, [self._model(text, field) for text in source.sources])
+
+    def _all(self, source: JobInput, where: str) -> list[tuple[str, _Asset | None]]:
+        field = _place(source, where)
+        return [self._resolved(text, field) for text in source.sources]
+
+    def _resolved(self, text: str, where: str) -> tuple[str, _Asset | None]:
         reference = data_reference(text)
         if not isinstance(reference, AssetReference):
             return self._places.uri(reference, where=where), None
         asset = self._data.get(reference.name, reference.version)
-        if asset.type == "mltable":
-            raise Invalid(
-                f"{text!r} is an MLTable, which a model deployment cannot read: register the files "
-                "it points at as uri_folder, and name that",
-                code="field_unsupported",
-                where=where,
-            )
         return self._places.uri(data_reference(asset.path), where=where), asset
+
+    def _model(self, text: str, where: str) -> tuple[str, _Asset | None]:
+        source = model_reference(text)
+        if isinstance(source, AssetReference):
+            model = self._models.get(source.name, source.version)
+            return self._places.uri(data_reference(model.path), where=where), model
+        if isinstance(source, MlflowModel | MlflowRun):
+            source = data_reference(self._stored(text, where))
+        return self._places.uri(source, where=where), None
+
+
+_Asset = Data | Model
+
+
+def _place(source: JobInput, where: str) -> str:
+    return f"{where}.{'uri' if source.uri is not None else 'uris'}"
+
+
+def _told(source: JobInput, found: list[tuple[str, _Asset | None]]) -> JobInput:
+    uris = tuple(uri for uri, _ in found)
+    assets = [asset for _, asset in found if asset is not None]
+    told: dict[str, object] = {
+        "uri": uris[0] if source.uri is not None else None,
+        "uris": () if source.uri is not None else uris,
+        "asset": ", ".join(f"azureml:{a.name}:{a.version}" for a in assets) or None,
+    }
+    if len(found) == len(assets) == 1:
+        told["type"] = assets[0].type
+    return source.model_copy(update=told)
+
+
+def model_reference(text: str) -> Reference:
+    """Read what names a model as data: `azureml:NAME:VERSION` is a registered one.
+
+    Raises: Invalid (`reference_invalid`).
+    """
+    if not is_reference(text) or text.startswith("upload:"):
+        return model_source(text)
+    try:
+        place = data_reference(text)
+    except Invalid:  # the long id of a model, or wrong: then the next line tells why
+        return asset_reference(text, "model")
+    if isinstance(place, DatastorePath | JobOutputPath):
+        return place
+    return asset_reference(text, "model")
 
 
 def below(uri: str, path: str) -> str:

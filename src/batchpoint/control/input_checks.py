@@ -10,6 +10,7 @@ from typing import Literal
 
 from batchpoint.core.path_pattern import compile_pattern, split_pattern
 from batchpoint.domain import limits
+from batchpoint.domain.component import DataType
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.datastore_urls import lies_inside
 from batchpoint.domain.errors import BatchpointError, Invalid, Unavailable
@@ -21,6 +22,10 @@ from batchpoint.storage.store import Location
 
 Kind = Literal["uri_file", "uri_folder"]
 
+_PLAIN = ("uri_file", "uri_folder")
+# Types whose data may be a file or a folder, and files by which a folder shows its type.
+_EITHER = ("custom_model",)
+_MARKERS = {"mltable": "MLTable", "mlflow_model": "MLmodel"}
 _WEB = ("http://", "https://")
 # Of a long list of URLs the first, the last and some between them are looked at.
 _LOOKED_AT_MAX = 6
@@ -33,13 +38,13 @@ class InputChecks:
         """Open URIs with what `access_for` gives."""
         self._access_for = access_for
 
-    def checked(self, source: JobInput) -> JobInput:
+    def checked(self, source: JobInput, where: str = "input") -> JobInput:
         """Check that an input can be read and is what its type says; return it as jobs read it.
 
         Local sources become `file://` URIs. A path with wildcards, where nothing has that very
         name, becomes a folder and a pattern. Whether a folder holds what matches is found by
         listing it, when the job runs. Of several remote sources only some are looked at; each may
-        be a file or a folder, whatever the type says.
+        be a file or a folder, whatever the type says. `where` is the field that holds the input.
 
         Raises:
             Invalid: `input_not_found`, `input_unreadable`, `storage_denied`, `uri_invalid`,
@@ -48,10 +53,10 @@ class InputChecks:
             Unavailable: a store does not answer (`storage_unavailable`).
         """
         if source.pattern is not None:
-            compile_pattern(source.pattern, "input.pattern")
+            compile_pattern(source.pattern, f"{where}.pattern")
         remote = [uri for uri in source.sources if not is_local(uri)]
         access = self._access_for(remote) if remote else StorageAccess()
-        looker = _Looker(access, "input.uri" if source.uri is not None else "input.uris")
+        looker = _Looker(access, where, "uri" if source.uri is not None else "uris")
         if source.uri is not None:
             return looker.one(source, source.uri)
         return looker.several(source)
@@ -60,9 +65,10 @@ class InputChecks:
 class _Looker:
     """Looks at the sources of one input."""
 
-    def __init__(self, access: StorageAccess, where: str) -> None:
+    def __init__(self, access: StorageAccess, field: str, by: str) -> None:
         self._access = access
-        self._where = where
+        self._field = field
+        self._where = f"{field}.{by}"
 
     def one(self, source: JobInput, given: str) -> JobInput:
         uri, pattern = self._split(self._local_uri(given), source)
@@ -71,16 +77,31 @@ class _Looker:
             raise Invalid(
                 f"{_shown(uri)} is a file, and a pattern chooses files of a folder; leave it out",
                 code="field_invalid",
-                where="input.pattern",
+                where=f"{self._field}.pattern",
             )
-        if not pattern and kind != source.type:
+        if not pattern and kind != _expected(source) and source.type not in _EITHER:
             what = "folder" if kind == "uri_folder" else "file"
             raise Invalid(
-                f"{_shown(uri)} is a {what}; use type {kind}",
+                f"{_shown(uri)} is a {what}; use type {kind}"
+                if source.type in _PLAIN
+                else f"{_shown(uri)} is a {what}, and of type {source.type} are only folders",
                 code="field_invalid",
-                where="input.type",
+                where=f"{self._field}.type",
             )
-        return JobInput(type=kind, uri=uri, pattern=pattern, asset=source.asset)
+        self._check_marker(source, uri)
+        told = {"type": _type_of(source, kind), "uri": uri, "pattern": pattern}
+        return source.model_copy(update=told)
+
+    def _check_marker(self, source: JobInput, uri: str) -> None:
+        """See whether a folder of this machine has the file that its type is known by."""
+        marker = _MARKERS.get(source.type)
+        if marker is not None and is_local(uri) and not (path_of(uri) / marker).is_file():
+            raise Invalid(
+                f"{_shown(uri)} holds no file {marker}, which data of type {source.type} has; name "
+                "the folder that holds it, or use another type",
+                code="field_invalid",
+                where=self._where,
+            )
 
     def several(self, source: JobInput) -> JobInput:
         split = [self._split(self._local_uri(uri), source) for uri in source.uris]
@@ -102,9 +123,10 @@ class _Looker:
                     f"{_shown(uri)} is a file, and a pattern chooses files of folders; leave the "
                     "pattern out, or the file",
                     code="field_invalid",
-                    where="input.pattern",
+                    where=f"{self._field}.pattern",
                 )
-        return JobInput(type=kind, uris=uris, pattern=pattern, asset=source.asset)
+        told = {"type": _type_of(source, kind), "uris": uris, "pattern": pattern}
+        return source.model_copy(update=told)
 
     def _kinds(self, uris: Sequence[str], kind: Kind) -> tuple[list[str], list[Kind]]:
         """Look at all local sources and at some remote ones, those at the same time."""
@@ -217,6 +239,11 @@ class _Looker:
         if error.code == "storage_denied":
             return "; it lies in no datastore: register one with credentials for it"
         return ""
+
+
+def _type_of(source: JobInput, kind: Kind) -> DataType:
+    """Return the type of a checked input; a pattern makes a folder of what was called a file."""
+    return kind if source.type in _PLAIN else source.type
 
 
 def _expected(source: JobInput) -> Kind:

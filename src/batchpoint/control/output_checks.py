@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from batchpoint.control.datastores import Datastores
 from batchpoint.domain import limits
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import BatchpointError, Conflict, Invalid, Unavailable
-from batchpoint.domain.job_pointers import JobOutput
-from batchpoint.domain.references import DatastorePath, Location, data_reference
+from batchpoint.domain.references import DatastorePath, Location, data_reference, named_reference
 from batchpoint.formats.layout import default_output
 from batchpoint.storage.locate import is_local, local_path_of, path_of, uri_of
 from batchpoint.storage.store import Location as Place
@@ -21,6 +21,18 @@ PROBE = ".batchpoint-probe-"
 
 _WRITABLE = ("s3", "gs", "abfs", "abfss", "wasb", "wasbs", "http", "https")
 _WHERE = "output.uri"
+
+
+class Wanted(NamedTuple):
+    """An output of a job as its caller, or nobody, has named it: `name` is that of the output.
+
+    `file`: it is one file and not a folder; `where` names the field that says where it goes.
+    """
+
+    job: str
+    name: str = "score"
+    file: bool = False
+    where: str = _WHERE
 
 
 class OutputChecks:
@@ -35,32 +47,61 @@ class OutputChecks:
         self._home = home
         self._outputs = None if outputs is None else _canonical(outputs, "outputs")
 
-    def resolved(self, named: JobOutput | None, job: str) -> str:
-        """Return the canonical URI of the folder a job publishes in.
+    def place(self, uri: str | None, wanted: Wanted, datastore: str | None = None) -> str:
+        """Return the canonical URI of an output; without one, where outputs go by default.
 
-        Raises: Invalid (`uri_invalid`, `reference_invalid`).
+        That is in `datastore`, if one is named, else below the setting `outputs`, else here.
+        Raises: Invalid (`uri_invalid`, `reference_invalid`); NotFound (`datastore_not_found`).
         """
-        if named is not None:
-            return _canonical(named.uri, _WHERE)
+        if uri is not None:
+            if wanted.file and uri.endswith("/"):
+                raise Invalid(
+                    f"{uri!r} is a folder, as its final '/' says; a uri_file is one file",
+                    code="uri_invalid",
+                    where=wanted.where,
+                )
+            return _canonical(uri, wanted.where)
+        # The names of jobs and outputs need no encoding anywhere.
+        if datastore is not None:
+            store = self._datastores.get(named_reference(datastore, "datastore"))
+            path = f"azureml/{wanted.job}/{wanted.name}"
+            return str(DatastorePath(store.name, path))
         if self._outputs is None:
-            return uri_of(default_output(self._home, job))
-        # The names of jobs need no encoding anywhere.
-        return f"{self._outputs.rstrip('/')}/{job}/score"
+            return uri_of(default_output(self._home, wanted.job, wanted.name))
+        return f"{self._outputs.rstrip('/')}/{wanted.job}/{wanted.name}"
 
-    def check(self, uri: str, sources: Sequence[str], job: str) -> None:
-        """See whether results can be published: the folder is empty, writable and not in the input.
+    def check(self, uri: str, sources: Sequence[str], wanted: Wanted) -> None:
+        """See whether something can be published: nothing is there, and it is not in the input.
 
         In an object store a small object is written there and deleted at once.
         Raises: Conflict (`output_exists`); Invalid (`storage_denied`, `uri_invalid`); NotFound
         (`datastore_not_found`); Unavailable (`storage_unavailable`).
         """
         access = self._datastores.access_for([uri, *(s for s in sources if not is_local(s))])
-        folder = local_path_of(uri, access)
-        if folder is None:
-            _check_remote(uri, sources, access, job)
+        path = local_path_of(uri, access)
+        if path is None:
+            _check_remote(uri, sources, access, wanted)
             return
-        read = [path for s in sources if (path := local_path_of(s, access)) is not None]
-        _check_local(folder, read)
+        read = [found for s in sources if (found := local_path_of(s, access)) is not None]
+        _check_local(path, read, wanted)
+
+    def clashes(self, uris: Sequence[str]) -> list[tuple[int, int]]:
+        """Return pairs of outputs (the earlier first) that are the same or lie in each other."""
+        access = self._datastores.access_for(uri for uri in uris if not is_local(uri))
+        order: list[tuple[str, int]] = []
+        for number, uri in enumerate(uris):
+            path = local_path_of(uri, access)
+            order.append((f"{uri if path is None else uri_of(path.resolve())}/", number))
+        found: list[tuple[int, int]] = []
+        open_above: list[tuple[str, int]] = []
+        for place, number in sorted(order):
+            while open_above and not place.startswith(open_above[-1][0]):
+                open_above.pop()
+            if open_above:
+                above = open_above[-1][1]
+                found.append((min(above, number), max(above, number)))
+            open_above.append((place, number))
+        return found
 
 
 def _canonical(text: str, where: str) -> str:
@@ -106,7 +147,7 @@ def _canonical(text: str, where: str) -> str:
     return uri
 
 
-def _check_remote(uri: str, sources: Sequence[str], access: StorageAccess, job: str) -> None:
+def _check_remote(uri: str, sources: Sequence[str], access: StorageAccess, wanted: Wanted) -> None:
     # Only jobs that write to object stores pay for their client.
     from batchpoint.storage.object_locations import ObjectLocations  # noqa: PLC0415
 
@@ -115,15 +156,15 @@ def _check_remote(uri: str, sources: Sequence[str], access: StorageAccess, job: 
         place = locations.at(uri)
         for source in sources:
             if not is_local(source) and _inside(place, locations.at(source)):
-                raise _in_input(uri, source)
-        _refuse_used(place, uri)
-        _probe(place, job)
+                raise _in_input(uri, source, wanted)
+        _refuse_used(place, uri, wanted)
+        _probe(place, wanted)
     except BatchpointError as error:
         if error.where is not None or not isinstance(error, Invalid | Unavailable):
             raise
         # What is wrong with an input elsewhere is, here, that there is no such place.
         code = "uri_invalid" if error.code.startswith("input_") else error.code
-        raise type(error)(_explained(error, uri, access), code=code, where=_WHERE) from error
+        raise type(error)(_explained(error, uri, access), code=code, where=wanted.where) from error
 
 
 def _inside(place: Place, source: Place) -> bool:
@@ -131,7 +172,14 @@ def _inside(place: Place, source: Place) -> bool:
     return same and f"{place.path}/".startswith(f"{source.path}/" if source.path else "")
 
 
-def _refuse_used(place: Place, uri: str) -> None:
+def _refuse_used(place: Place, uri: str, wanted: Wanted) -> None:
+    if wanted.file and place.path and place.store.find(place.path) is not None:
+        raise Conflict(
+            f"{uri} already exists and results never replace anything; name another file or "
+            "remove it",
+            code="output_exists",
+            where=wanted.where,
+        )
     prefix = f"{place.path}/" if place.path else ""
     for page in place.store.list(prefix, ordered=False):
         for found in page:
@@ -143,12 +191,13 @@ def _refuse_used(place: Place, uri: str) -> None:
                 f"{uri} is not empty (it has {name}) and results never replace anything; name "
                 "another folder or remove what is there",
                 code="output_exists",
-                where=_WHERE,
+                where=wanted.where,
             )
 
 
-def _probe(place: Place, job: str) -> None:
-    key = f"{place.path}/{PROBE}{job}".lstrip("/")
+def _probe(place: Place, wanted: Wanted) -> None:
+    folder = place.path.rpartition("/")[0] if wanted.file else place.path
+    key = f"{folder}/{PROBE}{wanted.job}".lstrip("/")
     place.store.put(key, b"batchpoint looks whether results can be written here\n")
     place.store.delete(key)
 
@@ -172,40 +221,44 @@ def _explained(error: BatchpointError, uri: str, access: StorageAccess) -> str:
     return f"results cannot be written to {uri}{opened}: {error.message}; {advice}"
 
 
-def _check_local(output: Path, sources: Sequence[Path]) -> None:
+def _check_local(output: Path, sources: Sequence[Path], wanted: Wanted) -> None:
     try:
-        if output.is_dir():
+        if output.is_dir() and not wanted.file:
             taken = next(output.iterdir(), None) is not None
         else:
             taken = output.exists() or output.is_symlink()
-        nearest = next(place for place in (output, *output.parents) if place.exists())
+        above = output.parents if wanted.file else (output, *output.parents)
+        nearest = next(place for place in above if place.exists())
         writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-    except OSError as error:
+    except (OSError, StopIteration) as error:
         raise Invalid(
-            f"{output} cannot be used: {error.strerror}", code="uri_invalid", where=_WHERE
+            f"{output} cannot be used: {getattr(error, 'strerror', None) or 'it is no place'}",
+            code="uri_invalid",
+            where=wanted.where,
         ) from error
+    what = "file" if wanted.file else "folder"
     if taken:
         raise Conflict(
-            f"{output} already exists and results never replace anything; name another folder or "
+            f"{output} already exists and results never replace anything; name another {what} or "
             "remove it",
             code="output_exists",
-            where=_WHERE,
+            where=wanted.where,
         )
     if not writable:
         raise Invalid(
             f"{output} cannot be made: {nearest} cannot be written by this user",
             code="uri_invalid",
-            where=_WHERE,
+            where=wanted.where,
         )
     for source in sources:
         if source.resolve() in (output.resolve(), *output.resolve().parents):
-            raise _in_input(str(output), str(source))
+            raise _in_input(str(output), str(source), wanted)
 
 
-def _in_input(output: str, source: str) -> Invalid:
+def _in_input(output: str, source: str, wanted: Wanted) -> Invalid:
     return Invalid(
         f"{output} lies inside the input {source}, so that results would become input; name a "
-        "folder elsewhere",
+        f"{'file' if wanted.file else 'folder'} elsewhere",
         code="uri_invalid",
-        where=_WHERE,
+        where=wanted.where,
     )

@@ -3,61 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import NamedTuple
 
 from batchpoint.clock import Clock
-from batchpoint.control.assets import Assets, EnvironmentResolver
+from batchpoint.control.computes import Computes, read_deployment
 from batchpoint.control.merge_patch import patched
-from batchpoint.control.model_parameters import DEPLOYMENT_WHERE, fitted
-from batchpoint.control.scoring_script import check_scoring_script
-from batchpoint.control.scoring_settings import with_defaults
-from batchpoint.domain import limits
-from batchpoint.domain.asset import Model
-from batchpoint.domain.compute import Compute
-from batchpoint.domain.endpoint import (
-    BatchEndpoint,
-    CodeConfiguration,
-    EndpointDefaults,
-    ModelDeployment,
+from batchpoint.control.model_deployments import DeployedModel, ModelDeployments, Resolution
+from batchpoint.control.pipeline_deployments import (
+    DeployedPipeline,
+    PipelineDeployments,
+    patch_of_pipeline,
 )
-from batchpoint.domain.errors import Conflict, Invalid, NotFound
-from batchpoint.domain.job_spec import ResolvedCode, ResolvedEnvironment, ResolvedModel
-from batchpoint.domain.model_shape import Noun
-from batchpoint.domain.references import named_reference
+from batchpoint.control.prepared_pipeline import PreparedPipeline
+from batchpoint.domain.deployment import Deployment
+from batchpoint.domain.endpoint import BatchEndpoint, EndpointDefaults, ModelDeployment
+from batchpoint.domain.errors import Conflict, NotFound
+from batchpoint.domain.model_shape import snake
+from batchpoint.domain.pipeline import PipelineDeployment
 from batchpoint.ledger.ledger import Ledger, Record
 
-LOCAL = "local"
-"""The compute that is always there: this machine."""
+Deployed = DeployedModel | DeployedPipeline
+"""A deployment of either kind with all that its jobs need."""
 
 
-class Resolution(Noun):
-    """The files and the interpreter a deployment came down to when it was created."""
-
-    model: ResolvedModel
-    code: ResolvedCode | None
-    environment: ResolvedEnvironment
-
-
-class Deployed(NamedTuple):
-    """A deployment with all that its jobs need."""
-
-    deployment: ModelDeployment
-    resolution: Resolution
-
-
-class Registry:
-    """Endpoints, deployments and computes."""
+class Registry(Computes):
+    """Endpoints, deployments of both kinds, and computes."""
 
     def __init__(
-        self, ledger: Ledger, assets: Assets, environments: EnvironmentResolver, clock: Clock
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        models: ModelDeployments,
+        pipelines: PipelineDeployments,
     ) -> None:
-        """Keep them in a ledger; assets and environments are resolved by these."""
-        self._ledger = ledger
-        self._assets = assets
-        self._environments = environments
-        self._clock = clock
+        """Keep them in a ledger; what deployments name is resolved by these."""
+        super().__init__(ledger, clock)
+        self._models = models
+        self._pipelines = pipelines
 
     # --- endpoints -------------------------------------------------------------------------
 
@@ -70,7 +51,7 @@ class Registry:
         with self._ledger.atomic():
             known = self._ledger.get_resource("endpoint", endpoint.name)
             kept: dict[str, object] = {"provisioning_state": "Succeeded", "scoring_uri": None}
-            kept["created_at"] = self._now()
+            kept["created_at"] = self.now()
             if known is not None:
                 stored = BatchEndpoint.model_validate_json(known.document)
                 kept["created_at"] = stored.created_at
@@ -126,75 +107,52 @@ class Registry:
 
     def put_deployment(
         self,
-        deployment: ModelDeployment,
+        deployment: Deployment,
         log: Callable[[str], None],
         *,
         set_default: bool = False,
         kept: Deployed | None = None,
-    ) -> tuple[ModelDeployment, bool]:
+    ) -> tuple[Deployment, bool]:
         """Create or update a deployment; return it and whether it is new.
 
-        All that can be wrong with model, script, environment and settings is found here. Jobs that
-        run keep what they were resolved to. References that are those of `kept` stay resolved as
-        they were, whatever became of the assets. Raises: Invalid, NotFound, Conflict; see
-        `docs/errors`.
+        All that can be wrong with what it names is found here. Jobs that run keep what they were
+        resolved to. References that are those of `kept` stay resolved as they were, whatever
+        became of the assets. Raises: Invalid, NotFound, Conflict; see `docs/errors`.
         """
         self.get_endpoint(deployment.endpoint_name)
-        deployment = with_defaults(deployment)
-        compute = self.get_compute(named_reference(deployment.compute, "compute"))
-        check_instances(deployment.resources.instance_count or 1, compute)
-        code_configuration, code = self._code(deployment.code_configuration, kept)
-        model_reference, model = self._model(deployment.model, kept)
-        if code is None and model.type != "mlflow_model":
-            raise Invalid(
-                "is needed: a model of type custom_model is scored by your own script; give code "
-                "and scoring_script, or register the model with type mlflow_model",
-                code="model_invalid",
-                where="code_configuration",
-            )
-        if code is None:
-            deployment = _with_typed_parameters(deployment, Path(model.path))
-        if kept is not None and (deployment.environment, model) == (
-            kept.deployment.environment,
-            kept.resolution.model,
-        ):
-            environment_reference, resolved = deployment.environment, kept.resolution.environment
+        made: Deployed
+        if isinstance(deployment, ModelDeployment):
+            kept = kept if isinstance(kept, DeployedModel) else None
+            made = self._models.resolved(deployment, log, kept)
         else:
-            environment_reference, environment = self._assets.resolve_environment(
-                deployment.environment
-            )
-            resolved = self._environments.resolve(Path(model.path), environment, log)
-        deployment = deployment.model_copy(
-            update={
-                "model": model_reference,
-                "code_configuration": code_configuration,
-                "environment": environment_reference,
-                "compute": compute.name,
-                "provisioning_state": "Succeeded",
-                "created_at": self._now(),
-            }
-        )
-        resolution = Resolution(model=model, code=code, environment=resolved)
-        return self._save_deployment(deployment, resolution, set_default=set_default)
+            kept = self._stored(deployment) if kept is None else kept
+            kept = kept if isinstance(kept, DeployedPipeline) else None
+            made = self._pipelines.resolved(deployment, log, kept)
+        return self._save_deployment(made, set_default=set_default)
 
     def update_deployment(
         self, endpoint: str, name: str, patch: Mapping[str, object], log: Callable[[str], None]
-    ) -> ModelDeployment:
+    ) -> Deployment:
         """Change fields of a deployment by a JSON merge patch; checked as when it is created.
 
         What the patch does not name stays as it was resolved, also when the asset is gone.
-        Raises: as `put_deployment`.
+        Raises: as `put_deployment`; Conflict (`conflict`) when it would become one of another type.
         """
         kept = self.deployed(endpoint, name)
         stored = kept.deployment
-        settings = patch.get("settings")
-        if isinstance(settings, dict) and "instance_count" in settings:
-            # Stored under resources, whichever of its two names it was given by.
-            count = stored.resources.model_copy(update={"instance_count": None})
-            stored = stored.model_copy(update={"resources": count})
-        return self.put_deployment(patched(stored, patch), log, kept=kept)[0]
+        if patch.get("type") is not None and snake(patch["type"]) != stored.type:
+            raise Conflict(
+                f"deployment {name!r} is of type {stored.type} and stays so: make another one of "
+                f"type {snake(patch['type'])} and make it the default",
+                where="type",
+            )
+        if isinstance(stored, PipelineDeployment):
+            changed: Deployment = patched(stored, patch_of_pipeline(patch))
+        else:
+            changed = patched(_one_count(stored, patch), patch)
+        return self.put_deployment(changed, log, kept=kept)[0]
 
-    def get_deployment(self, endpoint: str, name: str) -> ModelDeployment:
+    def get_deployment(self, endpoint: str, name: str) -> Deployment:
         """Return a deployment.
 
         Raises: NotFound (`endpoint_not_found`, `deployment_not_found`).
@@ -202,7 +160,7 @@ class Registry:
         return self.deployed(endpoint, name).deployment
 
     def deployed(self, endpoint: str, name: str | None) -> Deployed:
-        """Return a deployment with its resolution; None: the endpoint's default.
+        """Return a deployment of either kind with its resolution; None: the endpoint's default.
 
         Raises: NotFound (`endpoint_not_found`, `deployment_not_found`); Conflict
         (`default_deployment_unset`).
@@ -218,19 +176,13 @@ class Registry:
                     code="default_deployment_unset",
                 )
             record = self._deployment_record(endpoint, wanted)
-        assert record.resolution is not None
-        return Deployed(
-            ModelDeployment.model_validate_json(record.document),
-            Resolution.model_validate_json(record.resolution),
-        )
+        return _deployed(record)
 
-    def list_deployments(
-        self, endpoint: str, limit: int, after: str | None
-    ) -> list[ModelDeployment]:
+    def list_deployments(self, endpoint: str, limit: int, after: str | None) -> list[Deployment]:
         """Return deployments of an endpoint by name. Raises: NotFound (`endpoint_not_found`)."""
         self.get_endpoint(endpoint)
         found = self._ledger.list_resources("deployment", scope=endpoint, limit=limit, after=after)
-        return [ModelDeployment.model_validate_json(record.document) for record in found]
+        return [read_deployment(record.document) for record in found]
 
     def delete_deployment(self, endpoint: str, name: str, *, force: bool = False) -> None:
         """Delete a deployment; jobs that run go on with what they have.
@@ -254,119 +206,37 @@ class Registry:
                 self._save_endpoint(owner.model_copy(update={"defaults": EndpointDefaults()}))
             self._ledger.delete_resource("deployment", name, scope=endpoint)
 
-    # --- computes --------------------------------------------------------------------------
-
-    def put_compute(self, compute: Compute) -> tuple[Compute, bool]:
-        """Create or update a compute; return it and whether it is new."""
-        if compute.min_instances > compute.max_instances:
-            raise Invalid(
-                f"{compute.min_instances} is more than max_instances {compute.max_instances}",
-                code="field_invalid",
-                where="min_instances",
-            )
-        with self._ledger.atomic():
-            known = self._ledger.get_resource("compute", compute.name)
-            created_at = self._now()
-            if known is not None:
-                stored = Compute.model_validate_json(known.document)
-                created_at = stored.created_at or created_at
-            compute = compute.model_copy(
-                update={"provisioning_state": "Succeeded", "created_at": created_at}
-            )
-            self._ledger.put_resource(
-                "compute", compute.name, compute.model_dump_json(), now=self._clock.seconds()
-            )
-        return compute, known is None and compute.name != LOCAL
-
-    def update_compute(self, name: str, patch: Mapping[str, object]) -> Compute:
-        """Change fields of a compute by a JSON merge patch.
-
-        Raises: NotFound (`compute_not_found`); Invalid (`field_invalid`, `field_unknown`).
-        """
-        with self._ledger.atomic():
-            return self.put_compute(patched(self.get_compute(name), patch))[0]
-
-    def get_compute(self, name: str) -> Compute:
-        """Return a compute. Raises: NotFound (`compute_not_found`)."""
-        record = self._ledger.get_resource("compute", name)
-        if record is not None:
-            return Compute.model_validate_json(record.document)
-        if name == LOCAL:
-            return _this_machine()
-        raise NotFound(
-            f"there is no compute named {name!r}; create it, or use compute 'local', which is "
-            "always there",
-            code="compute_not_found",
-        )
-
-    def list_computes(self, limit: int, after: str | None) -> list[Compute]:
-        """Return computes by name, beginning after the name `after`."""
-        found = [
-            Compute.model_validate_json(record.document)
-            for record in self._ledger.list_resources("compute", limit=limit, after=after)
-        ]
-        if (after or "") < LOCAL and self._ledger.get_resource("compute", LOCAL) is None:
-            found = sorted([*found, _this_machine()], key=lambda compute: compute.name)
-        return found[:limit]
-
-    def delete_compute(self, name: str) -> None:
-        """Delete a compute; `local` only goes back to what it was.
-
-        Raises: NotFound (`compute_not_found`); Conflict (`conflict`) when a deployment uses it.
-        """
-        with self._ledger.atomic():
-            self.get_compute(name)
-            if name != LOCAL:
-                for record in self._ledger.all_in_kind("deployment"):
-                    if ModelDeployment.model_validate_json(record.document).compute == name:
-                        raise Conflict(
-                            f"compute {name!r} is used by deployment {record.name!r} of endpoint "
-                            f"{record.scope!r}: update or delete that first"
-                        )
-            self._ledger.delete_resource("compute", name)
-
     # --- shared ----------------------------------------------------------------------------
 
-    def _code(
-        self, given: CodeConfiguration | None, kept: Deployed | None
-    ) -> tuple[CodeConfiguration | None, ResolvedCode | None]:
-        if kept is not None and given == kept.deployment.code_configuration:
-            return given, kept.resolution.code
-        if given is None:
-            return None, None
-        reference, code = self._assets.resolve_code(given.code, given.scoring_script)
-        check_scoring_script(code)
-        return given.model_copy(update={"code": reference}), code
-
-    def _model(self, given: str | Model, kept: Deployed | None) -> tuple[str, ResolvedModel]:
-        if kept is not None and isinstance(given, str) and given == kept.deployment.model:
-            return given, kept.resolution.model
-        return self._assets.resolve_model(given)
-
-    def _save_deployment(
-        self, deployment: ModelDeployment, resolution: Resolution, *, set_default: bool
-    ) -> tuple[ModelDeployment, bool]:
+    def _save_deployment(self, made: Deployed, *, set_default: bool) -> tuple[Deployment, bool]:
+        told: dict[str, object] = {"provisioning_state": "Succeeded", "created_at": self.now()}
         with self._ledger.atomic():
             # Resolving may have taken minutes: the endpoint may be gone by now.
-            owner = self.get_endpoint(deployment.endpoint_name)
+            owner = self.get_endpoint(made.deployment.endpoint_name)
             known = self._ledger.get_resource(
-                "deployment", deployment.name, scope=deployment.endpoint_name
+                "deployment", made.deployment.name, scope=made.deployment.endpoint_name
             )
             if known is not None:
-                stored = ModelDeployment.model_validate_json(known.document)
-                deployment = deployment.model_copy(update={"created_at": stored.created_at})
+                told["created_at"] = read_deployment(known.document).created_at
+            deployment = made.deployment.model_copy(update=told)
             self._ledger.put_resource(
                 "deployment",
                 deployment.name,
                 deployment.model_dump_json(),
                 scope=deployment.endpoint_name,
-                resolution=resolution.model_dump_json(),
+                resolution=made.resolution.model_dump_json(),
                 now=self._clock.seconds(),
             )
             if set_default:
                 defaults = EndpointDefaults(deployment_name=deployment.name)
                 self._save_endpoint(owner.model_copy(update={"defaults": defaults}))
         return deployment, known is None
+
+    def _stored(self, deployment: PipelineDeployment) -> Deployed | None:
+        record = self._ledger.get_resource(
+            "deployment", deployment.name, scope=deployment.endpoint_name
+        )
+        return None if record is None else _deployed(record)
 
     def _save_endpoint(self, endpoint: BatchEndpoint) -> None:
         self._ledger.put_resource(
@@ -395,27 +265,22 @@ class Registry:
                 code=code,
             )
 
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock.seconds(), UTC)
+
+def _deployed(record: Record) -> Deployed:
+    assert record.resolution is not None
+    deployment = read_deployment(record.document)
+    if isinstance(deployment, ModelDeployment):
+        return DeployedModel(deployment, Resolution.model_validate_json(record.resolution))
+    return DeployedPipeline(deployment, PreparedPipeline.model_validate_json(record.resolution))
 
 
-def _with_typed_parameters(deployment: ModelDeployment, model: Path) -> ModelDeployment:
-    """Return a deployment of a model with no code, its parameters as the model declares them."""
-    typed = fitted(deployment.settings.parameters, model, DEPLOYMENT_WHERE)
-    settings = deployment.settings.model_copy(update={"parameters": typed})
-    return deployment.model_copy(update={"settings": settings})
+def _one_count(stored: ModelDeployment, patch: Mapping[str, object]) -> ModelDeployment:
+    """Return a deployment without the count of its nodes, when a patch gives that by another name.
 
-
-def check_instances(count: int, compute: Compute) -> None:
-    """Refuse more nodes than a compute may have. Raises: Invalid (`field_invalid`)."""
-    if count > compute.max_instances:
-        raise Invalid(
-            f"{count} nodes are more than the max_instances {compute.max_instances} of compute "
-            f"{compute.name!r}; ask for fewer, or raise it",
-            code="field_invalid",
-            where="instance_count",
-        )
-
-
-def _this_machine() -> Compute:
-    return Compute(name=LOCAL, max_instances=limits.INSTANCES_MAX, provisioning_state="Succeeded")
+    It is stored under resources, whichever of its two names it was given by.
+    """
+    settings = patch.get("settings")
+    if not isinstance(settings, dict) or "instance_count" not in settings:
+        return stored
+    count = stored.resources.model_copy(update={"instance_count": None})
+    return stored.model_copy(update={"resources": count})

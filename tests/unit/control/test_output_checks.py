@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from batchpoint.control.output_checks import PROBE, OutputChecks
+from batchpoint.control.output_checks import PROBE, OutputChecks, Wanted
 from batchpoint.domain.datastore import Datastore, StorageAccess
 from batchpoint.domain.errors import BatchpointError, Conflict, Invalid, NotFound, Unavailable
-from batchpoint.domain.job_pointers import JobOutput
 from batchpoint.storage import object_locations
 from batchpoint.storage.store import Location
 from tests.contracts.memory_store import MemoryStore
@@ -70,8 +69,8 @@ def lake(path: str) -> str:
 def test_every_spelling_has_one_canonical_form(
     checks: OutputChecks, given: str, canonical: str
 ) -> None:
-    assert checks.resolved(JobOutput(uri=given), JOB) == canonical
-    assert checks.resolved(JobOutput(uri=canonical), JOB) == canonical
+    assert checks.place(given, Wanted(JOB)) == canonical
+    assert checks.place(canonical, Wanted(JOB)) == canonical
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ def test_every_spelling_has_one_canonical_form(
 )
 def test_what_cannot_be_written_is_refused(checks: OutputChecks, given: str) -> None:
     with pytest.raises(Invalid) as caught:
-        checks.resolved(JobOutput(uri=given), JOB)
+        checks.place(given, Wanted(JOB))
     assert caught.value.where == "output.uri"
     assert "s3cret" not in str(caught.value)
 
@@ -109,14 +108,14 @@ def test_a_root_for_all_jobs_may_be_anywhere(
     plane: ControlPlane, outputs: str, expected: str
 ) -> None:
     checks = OutputChecks(plane.services.datastores, plane.home, outputs)
-    assert checks.resolved(None, JOB) == expected
+    assert checks.place(None, Wanted(JOB)) == expected
 
 
 def test_a_free_folder_is_probed_and_left_as_it_was(
     checks: OutputChecks, store: MemoryStore
 ) -> None:
     store.put("out-2/x", b"a neighbour")
-    checks.check(lake("out"), [], JOB)
+    checks.check(lake("out"), [], Wanted(JOB))
     assert ("put", f"out/{PROBE}{JOB}") in store.asked
     assert store.objects == {"out-2/x": b"a neighbour"}
 
@@ -124,7 +123,7 @@ def test_a_free_folder_is_probed_and_left_as_it_was(
 def test_a_used_folder_is_refused(checks: OutputChecks, store: MemoryStore) -> None:
     store.put("out/a/x.csv", b"")
     with pytest.raises(Conflict, match=r"out is not empty \(it has a/x\.csv\)") as caught:
-        checks.check(lake("out"), [], JOB)
+        checks.check(lake("out"), [], Wanted(JOB))
     assert (caught.value.code, caught.value.where) == ("output_exists", "output.uri")
     assert not [key for operation, key in store.asked if PROBE in key and operation == "put"]
 
@@ -133,7 +132,7 @@ def test_the_probe_of_another_invoke_is_not_in_the_way(
     checks: OutputChecks, store: MemoryStore
 ) -> None:
     store.put(f"out/{PROBE}other", b"")
-    checks.check(lake("out"), [], JOB)
+    checks.check(lake("out"), [], Wanted(JOB))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +157,7 @@ def test_a_store_that_does_not_let_us_is_named(
 
     store.before = fail
     with pytest.raises(family, match=said) as caught:
-        checks.check(lake("out"), [], JOB)
+        checks.check(lake("out"), [], Wanted(JOB))
     assert (caught.value.code, caught.value.where) == (code, "output.uri")
     assert lake("out") in caught.value.message
     assert "datastore lake" in caught.value.message
@@ -169,26 +168,26 @@ def test_an_output_in_the_input_is_refused(
     checks: OutputChecks, store: MemoryStore, source: str
 ) -> None:
     with pytest.raises(Invalid, match="results would become input"):
-        checks.check(lake("in/deep/out"), [lake(source)], JOB)
-    checks.check(lake("in-2"), [lake("in")], JOB)
+        checks.check(lake("in/deep/out"), [lake(source)], Wanted(JOB))
+    checks.check(lake("in-2"), [lake("in")], Wanted(JOB))
 
 
 def test_a_datastore_that_is_not_there_is_named(checks: OutputChecks) -> None:
     with pytest.raises(NotFound, match="ghost"):
-        checks.check("azureml://datastores/ghost/paths/x", [], JOB)
+        checks.check("azureml://datastores/ghost/paths/x", [], Wanted(JOB))
 
 
 def test_a_datastore_that_is_a_folder_is_checked_as_a_folder(
     checks: OutputChecks, plane: ControlPlane
 ) -> None:
     uri = "azureml://datastores/workspaceblobstore/paths/out"
-    checks.check(uri, [], JOB)
+    checks.check(uri, [], Wanted(JOB))
     taken = plane.home / "datastores" / "workspaceblobstore" / "out"
     taken.mkdir(parents=True)
-    checks.check(uri, [], JOB)
+    checks.check(uri, [], Wanted(JOB))
     (taken / "x").touch()
     with pytest.raises(Conflict, match="already exists"):
-        checks.check(uri, [], JOB)
+        checks.check(uri, [], Wanted(JOB))
 
 
 def test_a_local_output_asks_no_store(
@@ -199,4 +198,4 @@ def test_a_local_output_asks_no_store(
 
     locations: Callable[..., None] = never
     monkeypatch.setattr(object_locations, "ObjectLocations", locations)
-    checks.check((tmp_path / "out").as_uri(), [str(tmp_path / "in")], JOB)
+    checks.check((tmp_path / "out").as_uri(), [str(tmp_path / "in")], Wanted(JOB))
