@@ -82,8 +82,8 @@ class PipelineRunner:
                 self._published[step] = child.status.outputs
                 done += 1
         attempts = self._standing.status.attempts
-        again = f" (runner {attempts}; {done} are done)" if attempts > 1 else ""
-        self._log(f"{len(self._children)} steps to run{again}")
+        again = f"resumed from what is recorded (runner {attempts}): " if attempts > 1 else ""
+        self._log(f"{again}{done} of {len(self._children)} steps are done")
         plan = s.GraphPlan(
             {step: _planned(child) for step, child in self._children.items()},
             self._spec.continue_on_step_failure,

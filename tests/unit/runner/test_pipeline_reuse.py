@@ -1,0 +1,148 @@
+"""Steps take over what earlier ones computed: the same work, the same content, still there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batchpoint.core.reuse_key import reuse_key
+from batchpoint.domain.job import Job, JobState
+from tests.unit.resolved_pipelines import command_step
+from tests.unit.runner.pipeline_world import World, fail, succeed
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.csv").write_text("1\n")
+    yield made
+    made.ledger.close()
+
+
+def graph(world: World, parent: str, **first: object) -> list[Job]:
+    """`a` reads data, `b` reads what `a` made."""
+    data = {"raw": (world.home / "data").as_uri()}
+    return [
+        world.step("a", parent=parent, data=data, **first),
+        world.step("b", ["a"], parent=parent),
+    ]
+
+
+async def ran(world: World, parent: str, children: list[Job], **spec: object) -> set[str]:
+    """Run a pipeline and return the steps that were run, not taken over."""
+    world.make(parent, children, **spec)
+    assert await world.run(parent) is JobState.COMPLETED
+    return set(world.engine.runs)
+
+
+async def test_the_same_graph_again_runs_nothing(world: World) -> None:
+    assert await ran(world, "p", graph(world, "p")) == {"a", "b"}
+    assert await ran(world, "q", graph(world, "q"), outputs={"z": ("b", "made")}) == set()
+    taken = world.ledger.get_job("q-a").status
+    assert taken.reused_from == "p-a"
+    assert taken.outputs == world.ledger.get_job("p-a").status.outputs
+    assert taken.state is JobState.COMPLETED
+    whole = world.status("q")
+    assert (whole.progress.steps_reused, whole.progress.steps_done) == (2, 2)
+    assert whole.outputs["z"].uri == world.ledger.get_job("p-b").status.outputs["made"].uri
+    assert "step a took over the outputs of p-a" in world.log("q")
+
+
+async def test_changed_data_is_computed_again_and_only_what_follows_from_it(world: World) -> None:
+    await ran(world, "p", graph(world, "p"))
+    (world.home / "data" / "rows.csv").write_text("2\n")
+    # What `a` makes of it is the same as before: `b` need not run.
+    assert await ran(world, "q", graph(world, "q")) == {"a"}
+    assert world.ledger.get_job("q-b").status.reused_from == "p-b"
+
+
+async def test_a_copy_of_the_data_is_the_same_data(world: World) -> None:
+    await ran(world, "p", graph(world, "p"))
+    (world.home / "data").rename(world.home / "moved")
+    children = graph(world, "q")
+    moved = command_step(
+        "q", "a", data={"raw": (world.home / "moved").as_uri()}, outputs_below=world.home
+    )
+    assert await ran(world, "q", [moved, children[1]]) == set()
+
+
+async def test_another_step_is_computed(world: World) -> None:
+    await ran(world, "p", graph(world, "p"))
+    assert await ran(world, "q", graph(world, "q", identity="other")) == {"a"}
+    assert await ran(world, "r", graph(world, "r", literals={"x": "1"})) == {"a"}
+    assert await ran(world, "s", graph(world, "s", literals={"x": "1"})) == set()
+
+
+async def test_outputs_that_are_gone_or_changed_are_computed_again(world: World) -> None:
+    await ran(world, "p", graph(world, "p"))
+    (world.home / "outputs" / "p-a" / "made" / "text").write_text("spoiled")
+    assert await ran(world, "q", graph(world, "q")) == {"a"}
+    (world.home / "outputs" / "q-a" / "made" / "text").unlink()
+    assert await ran(world, "r", graph(world, "r")) == {"a"}
+    assert await ran(world, "s", graph(world, "s")) == set()
+    assert world.ledger.get_job("s-a").status.reused_from == "r-a"
+
+
+async def test_force_rerun_computes_and_its_results_count_from_then_on(world: World) -> None:
+    await ran(world, "p", graph(world, "p"))
+    assert await ran(world, "q", graph(world, "q"), force_rerun=True) == {"a", "b"}
+    assert await ran(world, "r", graph(world, "r")) == set()
+    assert world.ledger.get_job("r-a").status.reused_from == "q-a"
+
+
+async def test_steps_that_are_not_deterministic_are_computed_always(world: World) -> None:
+    for parent in ("p", "q"):
+        children = graph(world, parent, is_deterministic=False)
+        assert "a" in await ran(world, parent, children)
+
+
+async def test_failed_steps_are_never_taken_over(world: World) -> None:
+    world.doing["a"] = fail
+    world.make("p", graph(world, "p"))
+    assert await world.run("p") is JobState.FAILED
+    world.doing["a"] = succeed
+    assert await ran(world, "q", graph(world, "q")) == {"a", "b"}
+
+
+async def test_data_whose_content_nobody_knows_is_never_taken_for_the_same(world: World) -> None:
+    world.identify = lambda _source, _access: ""
+    for parent in ("p", "q"):
+        assert "a" in await ran(world, parent, graph(world, parent))
+
+
+async def test_an_output_that_is_wanted_elsewhere_is_written_there(world: World) -> None:
+    await ran(world, "p", graph(world, "p"))
+    children = graph(world, "q")
+    place = children[0].spec.step
+    assert place is not None
+    mine = (world.home / "mine").as_uri()
+    outputs = {"made": place.outputs["made"].model_copy(update={"uri": mine})}
+    spec = children[0].spec.model_copy(
+        update={"step": place.model_copy(update={"outputs": outputs})}
+    )
+    children[0] = children[0].model_copy(update={"spec": spec})
+    await ran(world, "q", children, outputs={"z": ("a", "made")})
+    assert (world.home / "mine" / "text").read_text() == "a"
+    assert world.status("q").outputs["z"].uri == mine
+
+
+def test_keys_tell_texts_apart_that_command_lines_tell_apart() -> None:
+    place = command_step("p", "a").spec.step
+    assert place is not None
+    keys = [
+        reuse_key(place, literals, contents)
+        for literals, contents in (
+            ({}, {}),
+            ({"x": 3}, {}),
+            ({"x": 3.0}, {}),
+            ({"x": True}, {}),
+            ({"x": "True"}, {}),
+            ({}, {"x": "3"}),
+        )
+    ]
+    assert len(set(keys)) == len(keys)
+    assert reuse_key(place, {"x": 3}, {"d": "h"}) == reuse_key(place, {"x": 3}, {"d": "h"})
+    assert reuse_key(place, {}, {"d": ""}) is None
