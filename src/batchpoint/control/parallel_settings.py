@@ -206,7 +206,7 @@ def _bound(text: str) -> str:
 
 def _check_size(text: str | None) -> list[Finding]:
     try:
-        _mini_batches(text or MINI_BATCH_SIZE)
+        _mini_batches(MINI_BATCH_SIZE if text is None else text)
     except Invalid as error:
         return [Finding("mini_batch_size", error.message, error.code)]
     return []

@@ -402,3 +402,80 @@ def test_a_resumed_job_that_was_done_completes_at_once() -> None:
     bench = Bench(policy(), recovered)
     bench.plan((1,))
     assert bench.said[-1] == Finish("completed")
+
+
+# --- thresholds on mini-batches -----------------------------------------------------------------
+
+
+def by_mini_batch(most: int | None = None, percent: int | None = None) -> Bench:
+    given = policy()
+    return Bench(
+        Policy(
+            given.instance_count,
+            given.max_retries,
+            given.timeout_seconds,
+            given.error_threshold,
+            given.isolate_rows,
+            mini_batch_error_threshold=most,
+            allowed_failed_percent=percent,
+        )
+    )
+
+
+def finished(bench: Bench) -> Finish | None:
+    return bench.said[-1] if bench.said and isinstance(bench.said[-1], Finish) else None
+
+
+def test_more_failed_mini_batches_than_allowed_end_the_job_at_once() -> None:
+    bench = by_mini_batch(most=1)
+    bench.plan([3] * 10)
+    bench.tell(NodeReady("a", 1))
+    bench.ends("a", failed_items=(0, 1))  # two items of one mini-batch
+    bench.ends("a")
+    assert finished(bench) is None
+    bench.ends("a", rows=2, unattributed=1)
+    assert finished(bench) == Finish("failed", "mini_batch_threshold_exceeded", None)
+
+
+@pytest.mark.parametrize(("most", "ends"), [(1, "completed"), (0, "failed")])
+def test_a_mini_batch_that_raises_fails_once_however_it_is_bisected(most: int, ends: str) -> None:
+    bench = by_mini_batch(most=most)
+    bench.plan([2, 2, 2])
+    bench.tell(NodeReady("a", 1))
+    while (found := finished(bench)) is None:
+        bench.ends("a", "failed" if bench.tasks()[0].mini_batch == 1 else "scored")
+    assert found.outcome == ends
+
+
+@pytest.mark.parametrize(("percent", "ends"), [(10, "completed"), (9, "failed"), (-1, "completed")])
+def test_a_share_of_all_mini_batches(percent: int, ends: str) -> None:
+    bench = by_mini_batch(percent=percent)
+    bench.plan([1] * 10)
+    bench.tell(NodeReady("a", 1))
+    for number in range(10):
+        if finished(bench) is None:
+            bench.ends("a", failed_items=(300,) if number == 3 else ())
+    found = finished(bench)
+    assert found is not None
+    assert found.outcome == ends
+
+
+def test_a_share_is_judged_when_it_is_known_of_what() -> None:
+    bench = by_mini_batch(percent=50)
+    bench.tell(PlanGrew(0, (1, 1)), NodeReady("a", 1))
+    bench.ends("a", failed_items=(0,))
+    bench.ends("a", failed_items=(100,))
+    assert finished(bench) is None
+    bench.tell(PlanGrew(2, (1,)))
+    bench.tell(PlanSealed(3, 3))
+    assert finished(bench) == Finish("failed", "mini_batch_threshold_exceeded", None)
+
+
+def test_failed_mini_batches_are_remembered() -> None:
+    recorded = Recovered(failed_mini_batches={0, 1})
+    recorded.scored_items = 3
+    bench = Bench(
+        Policy(1, 0, None, None, isolate_rows=False, mini_batch_error_threshold=1), recorded
+    )
+    bench.tell(NodeReady("a", 1))
+    assert finished(bench) == Finish("failed", "mini_batch_threshold_exceeded", None)

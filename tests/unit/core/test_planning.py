@@ -141,3 +141,21 @@ def test_packed_files_count_for_the_text_they_would_be():
     assert slice_bytes(Slice(0, "u", "a/n.csv", 100, "")) == 100
     assert slice_bytes(Slice(0, "u", "a/n.Parquet", 100, "")) == 400
     assert slice_bytes(Slice(0, "u", "a/n.csv.gz", 100, "")) == 400
+
+
+@given(sizes, st.sampled_from([1, KIB, 200 * KIB, 4 << 20]), st.booleans())
+def test_mini_batches_of_so_many_bytes(sizes: list[int], most: int, coalesce: bool) -> None:
+    cutter = Cutter(1, coalesce=coalesce, workers=2, mini_batch_bytes=most)
+    found = batches(cut(cutter, listing(sizes)))
+    assert [piece for batch in found for piece in batch] == listing(sizes)
+    for batch, following in pairwise(found):
+        together = sum(piece.size for piece in batch)
+        assert together <= most or len(batch) == 1
+        # None is smaller than it has to be.
+        assert together + following[0].size > most or together == most
+
+
+def test_files_without_bytes_fill_mini_batches_up_to_a_segment() -> None:
+    cutter = Cutter(1, coalesce=False, workers=1, mini_batch_bytes=10)
+    found = batches(cut(cutter, listing([0] * (limits.SEGMENT_SLICES_MAX + 1))))
+    assert [len(batch) for batch in found] == [limits.SEGMENT_SLICES_MAX, 1]

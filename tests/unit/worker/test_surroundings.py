@@ -51,3 +51,14 @@ def test_argparse_reads_them_back(parameters) -> None:
     known, rest = parser.parse_known_args(arguments_of(parameters))
     assert rest == []
     assert vars(known) == parameters
+
+
+def test_arguments_come_as_they_are_before_parameters() -> None:
+    before = sys.argv
+    hostile = ["--x", "a b", "", "--", "$(rm -rf /)", "-1", "\udcff", "`", "${{inputs.x}}"]
+    try:
+        header = {"scoring_script": "s.py", "parameters": {"p": 1}, "arguments": hostile}
+        set_arguments(Request.from_header(header))
+        assert sys.argv[1:] == [*hostile, "--p", "1"]
+    finally:
+        sys.argv = before
