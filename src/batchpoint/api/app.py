@@ -13,19 +13,26 @@ from batchpoint.api.route_groups import LateRoutes, RouteGroups
 from batchpoint.api.services import Services
 
 _DESCRIPTION = """\
-Self-hosted batch endpoints for machine learning: deploy a model, invoke its endpoint with a pointer
-to data, get a complete set of predictions.
+Self-hosted batch endpoints for machine learning: deploy a model or a pipeline, invoke its endpoint
+with pointers to data, get complete results.
 
 Lists come in pages: pass `next_after` of one page as `after` to get the next. Errors are problem
 documents (RFC 9457) with a stable `code`.
 """
 _TAGS = [
     {"name": "endpoints", "description": "Stable names behind which deployments live."},
-    {"name": "deployments", "description": "A model with everything needed to score with it."},
-    {"name": "jobs", "description": "Invocations, their progress and their results."},
+    {
+        "name": "deployments",
+        "description": "A model with everything needed to score with it, or a graph of steps.",
+    },
+    {
+        "name": "jobs",
+        "description": "Invocations, pipelines and their steps; their progress and results.",
+    },
     {"name": "models", "description": "Registered models, immutable and versioned."},
     {"name": "environments", "description": "What user code runs in."},
     {"name": "data", "description": "Data that is pointed at by name and version."},
+    {"name": "components", "description": "Steps of pipelines, and graphs of them."},
     {"name": "codes", "description": "Scoring code that deployments share."},
     {"name": "computes", "description": "Where nodes come from."},
     {"name": "datastores", "description": "Where data lies, and what opens it."},

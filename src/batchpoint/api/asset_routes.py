@@ -1,4 +1,4 @@
-"""Routes of versioned assets: the same for models, environments, data and code."""
+"""Routes of versioned assets: the same for models, environments, data, code and components."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from fastapi import APIRouter, Query
 from batchpoint.api.endpoint_routes import Patch, named
 from batchpoint.api.json_bodies import JsonRoute
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
+from batchpoint.api.union_bodies import AnyComponent, ComponentPage
 from batchpoint.control.asset_versions import Asset, AssetVersions
 from batchpoint.domain.asset import Code, Data, Environment, Model
 
 _Archived = Annotated[bool, Query(description="Also list what is archived.")]
+
+
+class _Shapes(NamedTuple):
+    """The noun of one kind and a page of it, as FastAPI takes them."""
+
+    noun: Any
+    page: Any
 
 
 class _Words(NamedTuple):
@@ -29,31 +37,45 @@ def model_routes(services: Services) -> APIRouter:
     """Make the routes under /models."""
     more = "Its files are stored once, whatever `path` points at, and never change."
     words = _Words("model", "a model", "models", more)
-    return _asset_routes(services.assets.models, Model, words)
+    return _asset_routes(services.assets.models, _Shapes(Model, Page[Model]), words)
 
 
 def environment_routes(services: Services) -> APIRouter:
     """Make the routes under /environments."""
     more = "It is built when a deployment first uses it."
     words = _Words("environment", "an environment", "environments", more)
-    return _asset_routes(services.assets.environments, Environment, words)
+    return _asset_routes(
+        services.assets.environments, _Shapes(Environment, Page[Environment]), words
+    )
 
 
 def data_routes(services: Services) -> APIRouter:
     """Make the routes under /data."""
     more = "It points at data and copies nothing; an upload stays as it is for good."
     words = _Words("data", "a data asset", "data assets", more)
-    return _asset_routes(services.assets.data, Data, words)
+    return _asset_routes(services.assets.data, _Shapes(Data, Page[Data]), words)
 
 
 def code_routes(services: Services) -> APIRouter:
     """Make the routes under /codes."""
     more = "Deployments name it in `code_configuration.code`."
     words = _Words("code", "a code asset", "code assets", more)
-    return _asset_routes(services.assets.codes, Code, words)
+    return _asset_routes(services.assets.codes, _Shapes(Code, Page[Code]), words)
 
 
-def _asset_routes(assets: AssetVersions[Asset], noun: type[Asset], words: _Words) -> APIRouter:
+def component_routes(services: Services) -> APIRouter:
+    """Make the routes under /components."""
+    more = (
+        "Its graph, bindings and placeholders are checked as a whole: every finding is in "
+        "`errors`. Code that it names by `upload:` is stored with it, and components that stand "
+        "in it are registered, too."
+    )
+    words = _Words("component", "a component", "components", more)
+    return _asset_routes(services.assets.components, _Shapes(AnyComponent, ComponentPage), words)
+
+
+def _asset_routes(assets: AssetVersions[Asset], shapes: _Shapes, words: _Words) -> APIRouter:
+    noun = shapes.noun
     collection = assets.kind.collection
     router = APIRouter(prefix=f"/{collection}", tags=[collection], route_class=JsonRoute)
 
@@ -61,7 +83,7 @@ def _asset_routes(assets: AssetVersions[Asset], noun: type[Asset], words: _Words
         "",
         summary=f"List {words.many}",
         name=f"list_{collection}",
-        response_model=Page[noun],
+        response_model=shapes.page,
         responses=problems(),
         description=f"List the newest version of each of the {words.many}, by name.",
     )
@@ -71,7 +93,7 @@ def _asset_routes(assets: AssetVersions[Asset], noun: type[Asset], words: _Words
         found = assets.list(limit, after, include_archived=include_archived)
         return page(found, limit, lambda asset: asset.name)
 
-    def add_asset(body: Asset) -> Any:
+    def add_asset(body: Any) -> Any:
         return assets.register(body)
 
     router.post(
@@ -108,8 +130,8 @@ def _asset_routes(assets: AssetVersions[Asset], noun: type[Asset], words: _Words
         assets.delete(name, None)
 
     _archiving(router, assets, words)
-    _versions(router, assets, noun, words)
-    _changes_of_versions(router, assets, noun, words)
+    _versions(router, assets, shapes, words)
+    _changes_of_versions(router, assets, shapes.noun, words)
     return router
 
 
@@ -139,13 +161,15 @@ def _archiving(router: APIRouter, assets: AssetVersions[Asset], words: _Words) -
 
 
 def _versions(
-    router: APIRouter, assets: AssetVersions[Asset], noun: type[Asset], words: _Words
+    router: APIRouter, assets: AssetVersions[Asset], shapes: _Shapes, words: _Words
 ) -> None:
+    noun = shapes.noun
+
     @router.get(
         "/{name}/versions",
         summary=f"List versions of {words.a}",
         name=f"list_{words.one}_versions",
-        response_model=Page[noun],
+        response_model=shapes.page,
         responses=problems(404),
         description=f"List the versions of {words.a}, newest first.",
     )
@@ -159,7 +183,7 @@ def _versions(
         found = assets.versions(name, limit, after, include_archived=include_archived)
         return page(found, limit, lambda asset: asset.version)
 
-    def put_version(name: str, version: str, body: Asset) -> Any:
+    def put_version(name: str, version: str, body: Any) -> Any:
         named(body.name or name, name)
         named(body.version or version, version, "version")
         return assets.register(body.model_copy(update={"name": name, "version": version}))
@@ -187,7 +211,7 @@ def _versions(
 
 
 def _changes_of_versions(
-    router: APIRouter, assets: AssetVersions[Asset], noun: type[Asset], words: _Words
+    router: APIRouter, assets: AssetVersions[Asset], noun: Any, words: _Words
 ) -> None:
     @router.patch(
         "/{name}/versions/{version}",
@@ -236,7 +260,7 @@ def _changes_of_versions(
         return assets.get(name, version)
 
 
-def _taking(handler: Callable[..., Any], noun: type[Asset]) -> Callable[..., Any]:
+def _taking(handler: Callable[..., Any], noun: Any) -> Callable[..., Any]:
     """Tell FastAPI which noun the body of a handler is; it reads annotations when it runs."""
     handler.__annotations__["body"] = noun
     return handler

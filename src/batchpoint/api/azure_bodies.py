@@ -11,9 +11,10 @@ from typing import NamedTuple, cast
 
 from pydantic import JsonValue, ValidationError
 
+from batchpoint.domain.component import DataType
 from batchpoint.domain.endpoint import seconds
 from batchpoint.domain.errors import BatchpointError, Invalid
-from batchpoint.domain.findings import invalid_fields
+from batchpoint.domain.findings import all_of, invalid_fields
 from batchpoint.domain.job import Invocation
 from batchpoint.domain.references import InputKind, kind_by_name
 
@@ -30,26 +31,41 @@ _PLACES = {
     "tags": "tags",
 }
 _REFUSED = {
-    "partitionKeys": "is not supported: a model deployment scores files, which have no keys",
+    "partitionKeys": "is not supported: input is cut by files and rows, which have no keys",
     "interactionEndpoints": "is set by the server; leave it out",
     "output": "is set by the server; say with outputData where results shall appear",
     "provisioningState": "is set by the server; leave it out",
     "status": "is set by the server; leave it out",
 }
+_NO_MACHINES = "is not supported: no machines are created here; name a compute as target"
 _COMPUTE_REFUSED = {
-    "target": "is not supported: a job runs on its deployment's compute",
-    "instanceType": "is not supported: a job runs on its deployment's compute",
-    "location": "is not supported: a job runs on its deployment's compute",
-    "properties": "is not supported: a job runs on its deployment's compute",
+    "instanceType": _NO_MACHINES,
+    "location": _NO_MACHINES,
+    "properties": _NO_MACHINES,
 }
-_MODEL = "cannot be scored: the model belongs to the deployment, and an input points at data"
-_INPUT_TYPES_REFUSED = {
-    "mltable": "cannot be scored: tables are not supported, point at the folder of files",
-    "custommodel": _MODEL,
-    "mlflowmodel": _MODEL,
-    "tritonmodel": _MODEL,
+_DATA_TYPES: dict[str, DataType] = {
+    "urifile": "uri_file",
+    "urifolder": "uri_folder",
+    "mltable": "mltable",
+    "custommodel": "custom_model",
+    "mlflowmodel": "mlflow_model",
 }
-_DATA_TYPES: dict[str, InputKind] = {"urifile": "uri_file", "urifolder": "uri_folder"}
+_TRITON = "is not supported: models of Triton cannot be run; register it as a custom_model"
+# What Azure's SDK calls the one input of a caller who gave it no name.
+_UNNAMED = frozenset({"UriFile", "UriFolder"})
+_INPUT_MODES = {
+    "readonlymount": "ro_mount",
+    "romount": "ro_mount",
+    "download": "download",
+    "direct": "direct",
+}
+_OUTPUT_MODES = {
+    "readwritemount": "rw_mount",
+    "rwmount": "rw_mount",
+    "upload": "upload",
+    "direct": "direct",
+}
+_EVAL = ("evalmount", "evaldownload")
 
 
 def is_azure_body(body: object) -> bool:
@@ -66,14 +82,29 @@ class AzureRequest(NamedTuple):
     given_by: Mapping[str, str]
 
     def in_its_words(self, error: BatchpointError) -> BatchpointError:
-        """Return an error that names the property of the body in the place of our own field."""
-        where = error.where or ""
+        """Return an error that names properties of the body in the place of our own fields."""
+        findings = tuple(
+            found._replace(where=self._written(found.where)) for found in error.findings
+        )
+        if len(findings) > 1:
+            told: BatchpointError = all_of(findings)
+            told.code = error.code
+            return told
+        where = error.where and self._written(error.where)
+        told = type(error)(error.message, code=error.code, where=where)
+        told.findings = findings
+        return told
+
+    def _written(self, where: str) -> str:
         if where.startswith("settings."):  # merged with those of the deployment
             where = f"overrides.{where.removeprefix('settings.')}"
-        written = self.given_by.get(where)
-        if written is None:
-            return error
-        return type(error)(error.message, code=error.code, where=written)
+        known, rest = where, ""
+        while known:
+            if known in self.given_by:
+                return self.given_by[known] + rest
+            known, dot, last = known.rpartition(".")
+            rest = f"{dot}{last}{rest}"
+        return where
 
 
 def read_invocation(
@@ -162,7 +193,13 @@ class _Reading:
 
     def __init__(self) -> None:
         self._fields: dict[str, JsonValue] = {}
-        self.given_by: dict[str, str] = {}
+        self._named: dict[str, dict[str, JsonValue]] = {"inputs": {}, "outputs": {}}
+        self.given_by: dict[str, str] = {
+            "input": f"{_ROOT}.inputData",
+            "inputs": f"{_ROOT}.inputData",
+            "output": f"{_ROOT}.outputData",
+            "outputs": f"{_ROOT}.outputData",
+        }
 
     def put(self, place: str, value: JsonValue, given_by: str) -> None:
         if value is None:
@@ -172,6 +209,15 @@ class _Reading:
             raise _invalid(given_by, f"says something else than {before}; give one of them")
         self._fields[place] = value
         self.given_by[place] = given_by
+
+    def name(self, holder: str, name: str, value: JsonValue, given_by: str) -> None:
+        """Keep an input or output under the name that the caller has chosen for it."""
+        self._named[holder][name] = value
+        place = f"{holder}.{name}"
+        self.given_by[place] = given_by
+        if isinstance(value, dict):
+            kind = "jobInputType" if holder == "inputs" else "jobOutputType"
+            self.given_by[f"{place}.type"] = f"{given_by}.{kind}"
 
     def refuse(self, given: _Properties, refused: Mapping[str, str]) -> None:
         for name, why in refused.items():
@@ -186,78 +232,83 @@ class _Reading:
             for step in above:
                 here = cast("dict[str, object]", here.setdefault(step, {}))
             here[last] = value
+        tree |= {holder: named for holder, named in self._named.items() if named}
         try:
             return Invocation.model_validate(tree)
         except ValidationError as error:
-            findings = error.errors(include_url=False)
-            for finding in findings:
-                finding["loc"] = (self._written(finding["loc"]),)
-            raise invalid_fields(findings) from error
-
-    def _written(self, loc: tuple[int | str, ...]) -> str:
-        steps = [str(step) for step in loc]
-        for count in range(len(steps), 0, -1):
-            given_by = self.given_by.get(".".join(steps[:count]))
-            if given_by is not None:
-                return ".".join([given_by, *steps[count:]])
-        return ".".join([_ROOT, *steps])
+            found = invalid_fields(error.errors(include_url=False), tree)
+            raise AzureRequest(Invocation(), self.given_by).in_its_words(found) from error
 
 
 def _read_inputs(
     given: _Properties, reading: _Reading, kind_of: Callable[[str], InputKind]
 ) -> None:
-    data: list[str] = []
-    for _name, entry in given.named("inputData"):
-        where = entry.path("jobInputType")
+    data: dict[str, tuple[dict[str, JsonValue], str]] = {}
+    for name, entry in given.named("inputData"):
         kind = _spelled(entry, "jobInputType")
         if kind == "literal":
-            _read_literal(_name, entry, reading)
+            reading.name("inputs", name, _literal(entry), entry.path("value"))
             continue
-        if kind in _INPUT_TYPES_REFUSED:
-            raise _unsupported(where, _INPUT_TYPES_REFUSED[kind])
-        if kind not in _DATA_TYPES:
-            raise _invalid(where, "expected UriFolder, UriFile or Literal")
-        data.append(where.rpartition(".")[0])
-        reading.put("input.type", _DATA_TYPES[kind], where)
-        uri = entry.text("uri")
-        if not uri:
-            raise _invalid(entry.path("uri"), "is missing: say which file or folder to score")
-        _only_one(data)
-        reading.put("input.uri", uri, entry.path("uri"))
-        entry.take("mode")  # how data reaches a node is the engine's choice
+        told = _data(entry, "jobInputType", kind, "UriFolder, UriFile or Literal")
+        if "uri" not in told:
+            raise _invalid(entry.path("uri"), "is missing: say which data to read")
+        told |= _mode(entry, _INPUT_MODES)
         entry.take("description")
         entry.refuse_rest("is no property of an input; remove it")
+        data[name] = (told, entry.path("uri").rpartition(".")[0])
     dataset = given.mapping("dataset")
     if dataset is not None:
-        data.append(given.path("dataset"))
-        _only_one(data)
+        if data:
+            other = next(iter(data.values()))[1]
+            raise _unsupported(
+                given.path("dataset"), f"is a second data input beside {other}; give one of them"
+            )
         uri, where = _dataset_uri(dataset)
         dataset.refuse_rest("is no property of a dataset; remove it")
         reading.put("input.type", kind_of(uri), where)
         reading.put("input.uri", uri, where)
-    if not data:
+    for name, (told, where) in data.items():
+        if len(data) == 1 and name in _UNNAMED:
+            for field, value in told.items():
+                written = "jobInputType" if field == "type" else field
+                reading.put(f"input.{field}", value, f"{where}.{written}")
+        else:
+            reading.name("inputs", name, told, where)
+
+
+def _data(entry: _Properties, field: str, kind: str, expected: str) -> dict[str, JsonValue]:
+    """Read type and URI of an input or output that is data."""
+    if kind == "tritonmodel":
+        raise _unsupported(entry.path(field), _TRITON)
+    if kind not in _DATA_TYPES:
         raise _invalid(
-            given.path("inputData"),
-            "is missing: it has to hold one input with jobInputType UriFolder or UriFile",
+            entry.path(field), f"expected {expected} (also MLTable, CustomModel, MLFlowModel)"
         )
+    told: dict[str, JsonValue] = {"type": _DATA_TYPES[kind]}
+    uri = entry.text("uri")
+    if uri:
+        told["uri"] = uri
+    return told
 
 
-def _only_one(data: list[str]) -> None:
-    if len(data) > 1:
-        raise _unsupported(
-            data[1], f"is a second data input beside {data[0]}: a model deployment takes one"
-        )
+def _mode(entry: _Properties, modes: Mapping[str, str]) -> dict[str, JsonValue]:
+    given = _spelled(entry, "mode")
+    if not given:
+        return {}
+    if given in _EVAL:
+        raise _unsupported(entry.path("mode"), "is not supported: nothing is evaluated lazily here")
+    if given not in modes:
+        raise _invalid(entry.path("mode"), f"expected one of {', '.join(modes.values())}")
+    return {"mode": modes[given]}
 
 
-def _read_literal(name: str, entry: _Properties, reading: _Reading) -> None:
+def _literal(entry: _Properties) -> JsonValue:
     value = entry.take("value")
     if value is None or isinstance(value, list | dict):
         raise _invalid(entry.path("value"), "expected a text, a number or a truth value")
-    if "." in name:
-        raise _invalid(entry.path("value"), f"{name!r} is not the name of a parameter")
-    reading.put(f"overrides.parameters.{name}", value, entry.path("value"))
     entry.take("description")
     entry.refuse_rest("is no property of a literal input; remove it")
+    return value
 
 
 def _dataset_uri(dataset: _Properties) -> tuple[str, str]:
@@ -280,32 +331,22 @@ def _dataset_uri(dataset: _Properties) -> tuple[str, str]:
 
 
 def _read_outputs(given: _Properties, reading: _Reading) -> None:
-    outputs: list[str] = []
-    for _name, entry in given.named("outputData"):
-        where = entry.path("jobOutputType")
+    named: list[str] = []
+    for name, entry in given.named("outputData"):
         kind = _spelled(entry, "jobOutputType")
-        if kind not in _DATA_TYPES:
-            raise _unsupported(where, "expected UriFolder or UriFile: results are files")
-        outputs.append(where.rpartition(".")[0])
-        if len(outputs) > 1:
-            raise _unsupported(
-                outputs[1], f"is a second output beside {outputs[0]}: a model deployment has one"
-            )
-        uri, where = entry.text("uri"), entry.path("uri")
-        if uri and _DATA_TYPES[kind] == "uri_file":
-            uri, name = _folder_and_file(uri, where)
-            reading.put("overrides.output_file_name", name, where)
-        reading.put("output.uri", uri, where)
-        entry.take("mode")
+        told = _data(entry, "jobOutputType", kind, "UriFolder or UriFile")
+        told |= _mode(entry, _OUTPUT_MODES)
         entry.take("description")
         entry.refuse_rest("is no property of an output; remove it")
+        named.append(entry.path("uri").rpartition(".")[0])
+        reading.name("outputs", name, told, named[-1])
     older = given.mapping("outputDataset")
     if older is None:
         return
-    if outputs:
+    if named:
         raise _unsupported(
             given.path("outputDataset"),
-            f"is a second output beside {outputs[0]}: a model deployment has one",
+            f"is a second output beside {named[0]}; give one of them",
         )
     datastore, path = older.text("datastoreId"), older.text("path") or ""
     older.refuse_rest("is no property of an output; remove it")
@@ -316,19 +357,13 @@ def _read_outputs(given: _Properties, reading: _Reading) -> None:
     reading.put("output.uri", uri, older.path("path"))
 
 
-def _folder_and_file(uri: str, where: str) -> tuple[str, str]:
-    """Part the URI of a file into that of its folder and its name."""
-    folder, _, name = uri.rpartition("/")
-    if not folder or folder.endswith(("/", ":")) or not name:
-        raise _invalid(where, "expected the URI of a file: a folder, '/' and a file name")
-    return folder + "/", name
-
-
 def _read_compute(given: _Properties, reading: _Reading) -> None:
     compute = given.mapping("compute")
     if compute is None:
         return
     reading.refuse(compute, _COMPUTE_REFUSED)
+    # Of pipelines: where steps run that name no compute of their own.
+    reading.put("default_compute", compute.text("target"), compute.path("target"))
     place = "overrides.instance_count"
     reading.put(place, compute.take("instanceCount"), compute.path("instanceCount"))
     compute.take("isLocal")  # Azure's SDK sends true with every instance count; it means nothing

@@ -26,10 +26,12 @@ _OF_BODIES = {
 # What an answer tells that another operation takes.
 _LINKS = {
     "invoke_endpoint": ("201", {"job": ("$response.body#/name", ("get_job", "cancel_job"))}),
+    "create_job": ("201", {"job": ("$response.body#/name", ("get_job", "list_outputs"))}),
     "begin_upload": ("200", {"tree": ("$response.body#/hash", ("get_upload", "commit_upload"))}),
 }
 _HEADERS = {
     ("invoke_endpoint", "201"): ("Location", "Where the job is found."),
+    ("create_job", "201"): ("Location", "Where the job is found."),
     ("get_result", "206"): ("Content-Range", "Which bytes of how many these are."),
     ("get_result", "416"): ("Content-Range", "How many bytes there are."),
 }

@@ -46,6 +46,58 @@ _DATA = {
     "path": "azureml://datastores/lake/paths/patients/2026",
 }
 _CODE = {"name": "scoring", "path": f"upload:{_HASH}/code"}
+_COMPONENT = {
+    "name": "train",
+    "type": "command",
+    "inputs": {
+        "data": {"type": "uri_folder"},
+        "learning_rate": {"type": "number", "default": 0.1, "min": 0},
+    },
+    "outputs": {"model": {"type": "mlflow_model"}},
+    "code": f"upload:{_HASH}/code",
+    "command": "python train.py --data ${{inputs.data}} --rate ${{inputs.learning_rate}} "
+    "--out ${{outputs.model}}",
+    "environment": "azureml:sklearn:3",
+}
+_GRAPH = {
+    "name": "train_and_score",
+    "type": "pipeline",
+    "inputs": {"patients": {"type": "uri_folder"}},
+    "outputs": {"scores": {"type": "uri_folder"}},
+    "jobs": {
+        "train": {
+            "component": "azureml:train:1",
+            "inputs": {"data": "${{parent.inputs.patients}}"},
+        },
+        "score": {
+            "component": "azureml:score@latest",
+            "inputs": {
+                "data": "${{parent.inputs.patients}}",
+                "model": "${{parent.jobs.train.outputs.model}}",
+            },
+            "outputs": {"scores": "${{parent.outputs.scores}}"},
+        },
+    },
+}
+_COMPONENTS = {
+    "command": {"summary": "A command with typed inputs and outputs", "value": _COMPONENT},
+    "pipeline": {"summary": "A graph of steps", "value": _GRAPH},
+}
+_PIPELINE_DEPLOYMENT = {
+    "name": "nightly",
+    "endpoint_name": "heart",
+    "type": "pipeline",
+    "component": "azureml:train_and_score:1",
+    "settings": {"default_compute": "local", "continue_on_step_failure": False},
+}
+_PIPELINE_JOB = {
+    "type": "pipeline",
+    "display_name": "Train and score",
+    "component": "azureml:train_and_score:1",
+    "inputs": {"patients": {"type": "uri_folder", "uri": "s3://hospital-data/patients/monday/"}},
+    "outputs": {"scores": {"uri": "azureml://datastores/lake/paths/scored/monday"}},
+    "settings": {"default_compute": "local"},
+}
 _DATASTORE = {
     "name": "lake",
     "type": "s3",
@@ -74,8 +126,19 @@ _INVOCATIONS = {
             "tags": {"run": "monday"},
         },
     },
+    "pipeline": {
+        "summary": "Run a pipeline with named inputs and outputs",
+        "value": {
+            "deployment_name": "nightly",
+            "inputs": {
+                "patients": {"type": "uri_folder", "uri": "azureml:patients@latest"},
+                "learning_rate": 0.05,
+            },
+            "outputs": {"scores": {"uri": "azureml://datastores/lake/paths/scored/monday"}},
+        },
+    },
     "azure": {
-        "summary": "The same as callers of Azure ML send it",
+        "summary": "Settings as callers of Azure ML send them",
         "value": {
             "properties": {
                 "InputData": {
@@ -103,11 +166,18 @@ BODIES: dict[str, dict[str, Any]] = {
     "patch_endpoint": _one(
         "Switch the default deployment", {"defaults": {"deployment_name": "forest"}}
     ),
-    "put_deployment": _one("A model scored by a script", _DEPLOYMENT),
+    "put_deployment": {
+        "model": {"summary": "A model scored by a script", "value": _DEPLOYMENT},
+        "pipeline": {"summary": "A graph of steps", "value": _PIPELINE_DEPLOYMENT},
+    },
     "patch_deployment": _one("Another setting", {"settings": {"mini_batch_size": 50}}),
     "add_model": _one("A model in MLflow format that was uploaded", _MODEL),
     "add_environment": _one("Some requirements", _ENVIRONMENT),
     "add_data": _one("A folder in a datastore", _DATA),
+    "create_job": _one("A registered graph, run once", _PIPELINE_JOB),
+    "add_component": _COMPONENTS,
+    "put_component_version": _COMPONENTS,
+    "patch_component_version": _DESCRIPTION,
     "add_code": _one("Code that was uploaded", _CODE),
     "put_model_version": _one("A model in MLflow format that was uploaded", _MODEL),
     "put_environment_version": _one("Some requirements", _ENVIRONMENT),

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Body, Query, Request, Response
 
 from batchpoint.api.json_bodies import JsonRoute
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
-from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
+from batchpoint.api.union_bodies import AnyDeployment, DeploymentPage
+from batchpoint.domain.endpoint import BatchEndpoint
 from batchpoint.domain.errors import Invalid
 
 Patch = Annotated[
@@ -113,32 +114,34 @@ def deployment_routes(services: Services) -> APIRouter:
     )
     def list_deployments(
         endpoint: str, limit: Limit = LIMIT_DEFAULT, after: After = None
-    ) -> Page[ModelDeployment]:
+    ) -> DeploymentPage:
         """List the deployments of an endpoint by name."""
         found = registry.list_deployments(endpoint, limit, after)
-        return page(found, limit, lambda d: d.name)
+        some = page(found, limit, lambda d: d.name)
+        return DeploymentPage(value=list(some.value), next_after=some.next_after)
 
     @router.put(
         "/{deployment}",
         summary="Create or update a deployment",
         responses={
             **problems(404, 409),
-            201: {"description": "Created.", "model": ModelDeployment},
+            201: {"description": "Created.", "model": AnyDeployment},
         },
     )
     def put_deployment(
         endpoint: str,
         deployment: str,
-        body: ModelDeployment,
+        body: AnyDeployment,
         response: Response,
         *,
         set_default: Annotated[
             bool, Query(description="Make it the endpoint's default as well.")
         ] = False,
-    ) -> ModelDeployment:
+    ) -> AnyDeployment:
         """Check model, script, settings and environment, build the environment, and record all.
 
-        Takes as long as the environment takes to build; the answer comes when jobs can be started.
+        Of a pipeline, those of each of its steps. Takes as long as the environments take to build;
+        the answer comes when jobs can be started.
         """
         named(body.name, deployment)
         named(body.endpoint_name, endpoint, "endpoint_name")
@@ -151,7 +154,7 @@ def deployment_routes(services: Services) -> APIRouter:
         summary="Show a deployment",
         responses=problems(404),
     )
-    def get_deployment(endpoint: str, deployment: str) -> ModelDeployment:
+    def get_deployment(endpoint: str, deployment: str) -> AnyDeployment:
         """Show a deployment with the server's defaults filled in."""
         return registry.get_deployment(endpoint, deployment)
 
@@ -167,7 +170,7 @@ def _deployment_changes(router: APIRouter, services: Services) -> None:
         summary="Change a deployment",
         responses=problems(404, 409),
     )
-    def patch_deployment(endpoint: str, deployment: str, patch: Patch) -> ModelDeployment:
+    def patch_deployment(endpoint: str, deployment: str, patch: Patch) -> AnyDeployment:
         """Change some fields; everything is checked as when it was created."""
         changes = fixed(patch, name=deployment, endpoint_name=endpoint)
         return registry.update_deployment(endpoint, deployment, changes, services.log)

@@ -16,10 +16,10 @@ from batchpoint.domain.errors import BatchpointError, NotFound
 from batchpoint.domain.job import Invocation, Job
 from batchpoint.domain.references import InputKind, kind_by_name
 
-_Key = Annotated[
+IdempotencyKey = Annotated[
     str | None, Header(description="The same key and body again give the job they gave before.")
 ]
-_RepeatabilityId = Annotated[
+RepeatabilityId = Annotated[
     str | None, Header(alias="repeatability-request-id", description="As Idempotency-Key.")
 ]
 _SdkRepeatabilityId = Annotated[
@@ -67,14 +67,15 @@ def invoke_routes(services: Services) -> APIRouter:
         body: _Body,
         request: Request,
         response: Response,
-        idempotency_key: _Key = None,
-        repeatability_request_id: _RepeatabilityId = None,
+        idempotency_key: IdempotencyKey = None,
+        repeatability_request_id: RepeatabilityId = None,
         repeatability_request_id_of_sdk: _SdkRepeatabilityId = None,
         azureml_model_deployment: _Deployment = None,
     ) -> Job | AzureJob:
-        """Start a job that scores all the data the body points at, and answer at once.
+        """Start a job: score all the data the body points at, or run a pipeline with its inputs.
 
         Everything that can be wrong with the request is said now; the job then runs by itself.
+        The answer comes at once.
         A body of Azure's shape gets an answer of Azure's shape.
         """
         key = idempotency_key or repeatability_request_id or repeatability_request_id_of_sdk
@@ -152,7 +153,8 @@ def _base(services: Services, request: Request) -> str:
 
 
 def _as_azure(services: Services, request: Request, job: Job) -> AzureJob:
-    return azure_job(job, f"{_base(services, request)}/jobs/{job.name}")
+    outputs = [] if job.spec.type == "score" else services.job_outputs.list(job)
+    return azure_job(job, f"{_base(services, request)}/jobs/{job.name}", outputs)
 
 
 def _found(services: Services, endpoint: str, job: str) -> Job:

@@ -13,13 +13,13 @@ from fastapi.responses import FileResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
-from batchpoint.control.job_files import JobFiles, read_from
+from batchpoint.control.job_files import read_from
 from batchpoint.control.remote_results import RemoteFile
 from batchpoint.control.results_head import head
 from batchpoint.domain import limits
 from batchpoint.domain.errors import NotFound
 from batchpoint.domain.job import JobState
-from batchpoint.domain.results import ResultsHead, StoredFile
+from batchpoint.domain.results import NamedOutput, ResultsHead, StoredFile
 from batchpoint.formats.layout import job_folder
 
 _BYTES = "application/octet-stream"
@@ -30,7 +30,7 @@ def job_file_routes(services: Services) -> APIRouter:
     """Make the routes for logs, results and failed items under /jobs/{job}."""
     router = APIRouter(prefix="/jobs", tags=["jobs"])
     ledger = services.ledger
-    files = JobFiles(services.home, services.datastores.access_for)
+    files = services.job_files
 
     @router.get(
         "/{job}/failed-items",
@@ -45,6 +45,7 @@ def job_file_routes(services: Services) -> APIRouter:
         Of a job that runs, failed or was cancelled: what is recorded so far.
         """
         found = ledger.get_job(job)
+        _ = found.scoring  # others have no items that could fail
         if found.status.state is JobState.COMPLETED:
             return _stream(files.failed_items(found), _LINES)
         # Read parts only when somebody asks: the modules for it cost time to load.
@@ -80,19 +81,36 @@ def job_file_routes(services: Services) -> APIRouter:
 
 def _result_routes(router: APIRouter, services: Services) -> None:
     ledger = services.ledger
-    files = JobFiles(services.home, services.datastores.access_for)
+    files, outputs = services.job_files, services.job_outputs
 
-    @router.get("/{job}/outputs/score", summary="List results", responses=problems(404, 409))
-    def list_results(
+    @router.get("/{job}/outputs", summary="List outputs", responses=problems(404))
+    def list_outputs(
         job: str, limit: Limit = LIMIT_DEFAULT, after: After = None
+    ) -> Page[NamedOutput]:
+        """List the named outputs of a job, complete or not.
+
+        A job that scores has one, `score`, unless it is a step whose component names others.
+        """
+        found = outputs.list(ledger.get_job(job))
+        some = [each for each in found if after is None or each.name > after]
+        return page(some[:limit], limit, lambda output: output.name)
+
+    @router.get(
+        "/{job}/outputs/{output}", summary="List files of an output", responses=problems(404, 409)
+    )
+    def list_results(
+        job: str, output: str, limit: Limit = LIMIT_DEFAULT, after: After = None
     ) -> Page[StoredFile]:
-        """List the files of a completed job's output."""
-        found = files.list_results(ledger.get_job(job), limit, after)
+        """List the files of an output, as soon as it is complete: that of a step, when it ended.
+
+        An output of type uri_file has one.
+        """
+        found = outputs.list_files(ledger.get_job(job), output, limit, after)
         return page(found, limit, lambda file: file.path)
 
     @router.get(
-        "/{job}/outputs/score/{path:path}",
-        summary="Download a result file",
+        "/{job}/outputs/{output}/{path:path}",
+        summary="Download a file of an output",
         response_class=FileResponse,
         responses={
             **problems(404, 409, 416),
@@ -100,9 +118,9 @@ def _result_routes(router: APIRouter, services: Services) -> None:
             206: {"description": "The range that was asked for.", "content": {_BYTES: {}}},
         },
     )
-    def get_result(job: str, path: str, request: Request) -> Response:
-        """Download one file of the output, whole or a range of it."""
-        found = files.result(ledger.get_job(job), path)
+    def get_result(job: str, output: str, path: str, request: Request) -> Response:
+        """Download one file of an output, whole or a range of it."""
+        found = outputs.file(ledger.get_job(job), output, path)
         if isinstance(found, Path):
             _check_range(request, found)
             return FileResponse(found, media_type=_BYTES, filename=found.name)

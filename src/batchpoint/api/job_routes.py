@@ -1,21 +1,43 @@
-"""Routes of jobs: list, show, wait, cancel."""
+"""Routes of jobs: make one of a pipeline, list, show, wait, cancel."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
+from batchpoint.api.invoke_routes import IdempotencyKey, RepeatabilityId
 from batchpoint.api.job_watch import JobWatch
+from batchpoint.api.json_bodies import JsonRoute
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
 from batchpoint.domain import limits
-from batchpoint.domain.job import TERMINAL_STATES, Job
+from batchpoint.domain.errors import Invalid
+from batchpoint.domain.job import TERMINAL_STATES, Job, JobState
+from batchpoint.domain.pipeline import PipelineJob
+
+_TAGS_MAX = 20
+
+
+_States = Annotated[
+    list[JobState] | None, Query(description="Only in this state, or in one of several.")
+]
+_Tags = Annotated[
+    list[str] | None,
+    Query(
+        max_length=_TAGS_MAX,
+        description="Only with this tag: `key`, or `key=value`; several: with all of them.",
+    ),
+]
+_Type = Annotated[
+    Literal["score", "command", "pipeline"] | None, Query(description="Only of this type.")
+]
 
 
 def job_routes(services: Services) -> APIRouter:
     """Make the routes under /jobs."""
-    router = APIRouter(prefix="/jobs", tags=["jobs"])
+    router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=JsonRoute)
     ledger = services.ledger
     watch = JobWatch(ledger.job_versions)
 
@@ -25,10 +47,30 @@ def job_routes(services: Services) -> APIRouter:
         after: After = None,
         endpoint: Annotated[str | None, Query(description="Only of this endpoint.")] = None,
         deployment: Annotated[str | None, Query(description="Only of this deployment.")] = None,
+        parent: Annotated[
+            str | None,
+            Query(description="The steps of this pipeline job, in the order of its graph."),
+        ] = None,
+        status: _States = None,
+        tag: _Tags = None,
+        type: _Type = None,  # noqa: A002  # the field's word
     ) -> Page[Job]:
-        """List jobs, newest first."""
-        found = ledger.list_jobs(endpoint, deployment, limit=limit, after=after)
+        """List jobs, newest first; steps of pipelines are listed with their `parent` only."""
+        if parent is not None:
+            ledger.get_job(parent)
+        found = ledger.list_jobs(
+            endpoint,
+            deployment,
+            parent=parent,
+            states=status,
+            tags=_tags(tag or ()),
+            job_type=type,
+            limit=limit,
+            after=after,
+        )
         return page(found, limit, lambda job: job.name)
+
+    _add_creation(router, services)
 
     @router.get("/{job}", summary="Show a job, or wait for it to change", responses=problems(404))
     async def get_job(
@@ -67,3 +109,45 @@ def job_routes(services: Services) -> APIRouter:
         return services.invocations.cancel(job)
 
     return router
+
+
+def _add_creation(router: APIRouter, services: Services) -> None:
+    @router.post(
+        "",
+        summary="Run a pipeline once",
+        name="create_job",
+        status_code=201,
+        responses=problems(404, 409, 507),
+    )
+    def create_job(
+        body: PipelineJob,
+        response: Response,
+        idempotency_key: IdempotencyKey = None,
+        repeatability_request_id: RepeatabilityId = None,
+    ) -> Job:
+        """Start a pipeline job without an endpoint, and answer at once.
+
+        Its whole graph is checked now, every finding is told in `errors`; environments that are
+        new are built before the answer comes.
+        """
+        key = idempotency_key or repeatability_request_id
+        job = services.invocations.create_job(body, key)
+        response.headers["Location"] = f"/jobs/{job.name}"
+        return job
+
+
+def _tags(given: Iterable[str]) -> dict[str, str | None]:
+    """Read `key` and `key=value`. Raises: Invalid (`field_invalid`) for two values of one key."""
+    found: dict[str, str | None] = {}
+    for text in given:
+        key, mark, value = text.partition("=")
+        wanted = value if mark else found.get(key)
+        if not key or (found.get(key) not in (None, wanted)):
+            raise Invalid(
+                f"{text[:100]!r} asks for what no job can have: give key or key=value, each key "
+                "once",
+                code="field_invalid",
+                where="tag",
+            )
+        found[key] = wanted
+    return found

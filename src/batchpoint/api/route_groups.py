@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchpoint.api.asset_routes import (
     code_routes,
+    component_routes,
     data_routes,
     environment_routes,
     model_routes,
@@ -48,6 +49,7 @@ _GROUPS = (
     _Group("environments", "*", environment_routes),
     _Group("data", "*", data_routes),
     _Group("codes", "*", code_routes),
+    _Group("components", "*", component_routes),
     _Group("computes", "*", compute_routes),
     _Group("datastores", "*", datastore_routes),
     _Group("uploads", "*", upload_routes),

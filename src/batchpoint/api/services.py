@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -15,6 +16,8 @@ from batchpoint.clock import Clock
 from batchpoint.control.assets import Assets
 from batchpoint.control.datastores import Datastores
 from batchpoint.control.invocation import Invocations
+from batchpoint.control.job_files import JobFiles
+from batchpoint.control.job_outputs import JobOutputs
 from batchpoint.control.registry import Registry
 from batchpoint.domain import limits
 from batchpoint.ledger.ledger import Ledger
@@ -43,6 +46,16 @@ class Services:
     log: Callable[[str], None]
     public_url: str | None = None
     embedded: bool = False
+
+    @cached_property
+    def job_files(self) -> JobFiles:
+        """Reads what jobs leave."""
+        return JobFiles(self.home, self.datastores.access_for)
+
+    @cached_property
+    def job_outputs(self) -> JobOutputs:
+        """Finds the named outputs of jobs."""
+        return JobOutputs(self.job_files, self.datastores.access_for, self.ledger.get_job)
 
 
 class Page(BaseModel, Generic[Item]):

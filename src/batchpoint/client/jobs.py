@@ -196,11 +196,11 @@ class JobHandle:
         Raises: as `head`; Invalid (`upload_corrupt`).
         """
         folder = Path(path).expanduser()
+        if output_name is None and self.job.spec.type == "score" and self.job.spec.step is None:
+            output_name = SCORE
         if output_name is not None:
             return self._download_output(output_name, folder, progress)
         outputs = self.outputs()
-        if SCORE in outputs and self.job.spec.step is None and self.job.spec.type == "score":
-            return self._download_output(SCORE, folder, progress)
         complete = [name for name, output in outputs.items() if output.complete]
         if outputs and not complete:  # the server says why
             return self._download_output(next(iter(outputs)), folder, progress)

@@ -35,11 +35,12 @@ class JobFiles:
 
     def list_logs(self, job: Job, limit: int, after: str | None) -> list[StoredFile]:
         """List a job's logs by path; none while it has not begun."""
-        return _listed(job_folder(self._home, job.name).logs, limit, after)
+        return files_below(job_folder(self._home, job.name).logs, limit, after)
 
     def log(self, job: Job, path: str) -> Path:
         """Return the path of one log. Raises: NotFound (`output_not_found`)."""
-        return _inside(job_folder(self._home, job.name).logs, path, f"job {job.name!r} has no log")
+        logs = job_folder(self._home, job.name).logs
+        return file_inside(logs, path, f"job {job.name!r} has no log")
 
     def list_results(self, job: Job, limit: int, after: str | None) -> list[StoredFile]:
         """List the files of a completed job's output by path.
@@ -49,14 +50,14 @@ class JobFiles:
         """
         results = self.results(job)
         if isinstance(results, Path):
-            return _listed(results, limit, after)
+            return files_below(results, limit, after)
         return results.files(limit, after)
 
     def result(self, job: Job, path: str) -> Path | RemoteFile:
         """Find one result file. Raises: as `list_results`."""
         results = self.results(job)
         if isinstance(results, Path):
-            return _inside(results, path, f"the output of job {job.name!r} has no file")
+            return file_inside(results, path, f"the output of job {job.name!r} has no file")
         return results.file(path)
 
     def results(self, job: Job) -> Path | RemoteResults:
@@ -126,8 +127,14 @@ def read_from(path: Path, offset: int) -> Iterator[bytes]:
     return begun
 
 
-def _listed(root: Path, limit: int, after: str | None) -> list[StoredFile]:
-    found = (name for name in _names(root, "") if after is None or name > after)
+def files_below(root: Path, limit: int, after: str | None) -> list[StoredFile]:
+    """List the regular files below a folder in the order of their paths; of a file, itself."""
+    if root.is_file():
+        root, only = root.parent, root.name
+        names: Iterable[str] = (only,)
+    else:
+        names = _names(root, "")
+    found = (name for name in names if after is None or name > after)
     files: list[StoredFile] = []
     for name in islice(found, limit):
         try:
@@ -160,7 +167,8 @@ def _names(root: Path, below: str) -> Iterator[str]:
             yield below + name
 
 
-def _inside(root: Path, path: str, otherwise: str) -> Path:
+def file_inside(root: Path, path: str, otherwise: str) -> Path:
+    """Return a regular file below `root`. Raises: NotFound (`output_not_found`)."""
     missing = NotFound(f"{otherwise} {path!r}", code="output_not_found")
     return checked_inside(root, path, missing)
 

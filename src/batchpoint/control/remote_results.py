@@ -1,17 +1,18 @@
-"""Results in an object store: listed by their receipt, read by ranges and never as a whole."""
+"""Results in an object store: listed by receipt or by the store, read by ranges, never whole."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from datetime import datetime
+from itertools import chain, islice
 
 from batchpoint.domain.errors import Invalid, NotFound
 from batchpoint.domain.job import Job
 from batchpoint.domain.results import StoredFile
 from batchpoint.formats import receipt as receipts
-from batchpoint.formats.layout import RECEIPT
+from batchpoint.formats.layout import CLAIM, RECEIPT
 from batchpoint.storage.store import Found, Location, Store
 
 _GONE = ("input_unreadable", "input_changed")
@@ -120,4 +121,78 @@ class RemoteResults:
         found = self._store.find(self._prefix + path)
         if found is None:
             raise missing
-        return RemoteFile(path.rpartition("/")[2], found, self._store, missing)
+        return RemoteFile(_last(path), found, self._store, missing)
+
+
+class RemoteFiles:
+    """A named output in an object store: one file, or all that lies in a folder."""
+
+    def __init__(
+        self, location: Location, when: datetime, missing: NotFound, *, is_file: bool | None
+    ) -> None:
+        """Look at `location` later.
+
+        Args:
+            location: the file or the folder.
+            when: the time at which all of it was written.
+            missing: raised when nothing is there.
+            is_file: whether it is a file or a folder; None: found by looking.
+        """
+        self._store, self._path = location
+        self._when = when
+        self._missing = missing
+        self._is_file = is_file
+
+    def files(self, limit: int, after: str | None) -> list[StoredFile]:
+        """List files in the order of their paths, beginning after one.
+
+        Raises: NotFound (`output_not_found`) when nothing is there; Unavailable; Invalid
+        (`storage_denied`).
+        """
+        found = self._file()
+        entries = iter(((_last(found.path), found),)) if found is not None else self._below()
+        first = next(entries, None)
+        if first is None:
+            raise self._missing
+        wanted = (each for each in chain((first,), entries) if after is None or each[0] > after)
+        return [
+            StoredFile(path=name, size=each.size, modified_at=self._when)
+            for name, each in islice(wanted, limit)
+        ]
+
+    def file(self, path: str, otherwise: str) -> RemoteFile:
+        """Find one file; `otherwise` begins to say what is missing. Raises: as `files`."""
+        missing = NotFound(f"{otherwise} {path!r}", code="output_not_found")
+        found = self._file()
+        if found is not None:
+            if path != _last(found.path):
+                raise missing
+        elif path and "\0" not in path and path not in (CLAIM, RECEIPT):
+            found = self._store.find(self._prefix + path)
+        if found is None:
+            raise missing
+        return RemoteFile(_last(path), found, self._store, missing)
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self._path}/" if self._path else ""
+
+    def _file(self) -> Found | None:
+        """Return the output if it is one file; None: it is a folder."""
+        if self._is_file is False or not self._path:
+            return None
+        found = self._store.find(self._path)
+        if found is None and self._is_file:
+            raise self._missing
+        return found
+
+    def _below(self) -> Iterator[tuple[str, Found]]:
+        for some in self._store.list(self._prefix):
+            for each in some:
+                name = each.path[len(self._prefix) :]
+                if name not in (CLAIM, RECEIPT):  # ours, beside what the step wrote
+                    yield name, each
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydantic import Field, JsonValue
 
+from batchpoint.domain.component import DataType
 from batchpoint.domain.model_shape import Noun
 
 
@@ -15,6 +16,20 @@ class StoredFile(Noun):
     path: str
     size: int
     modified_at: datetime
+
+
+class NamedOutput(Noun):
+    """An output of a job: where it is, or will be once it is complete, and what it became.
+
+    `hash` names its content, `asset` is what was registered of it; both as far as there is one.
+    """
+
+    name: str
+    type: DataType
+    uri: str
+    complete: bool
+    hash: str | None = None
+    asset: str | None = None
 
 
 class ResultsHead(Noun):

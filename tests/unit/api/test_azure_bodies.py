@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from batchpoint.api.azure_bodies import is_azure_body, read_invocation
-from batchpoint.domain.errors import Invalid
+from batchpoint.domain.errors import Conflict, Finding, Invalid
+from batchpoint.domain.findings import all_of
 from batchpoint.domain.job import Invocation
 
 SHA = "0" * 64
@@ -44,12 +45,19 @@ RECORDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "properties": {"experimentName": "exp1"},
         },
         {
-            "input": {"type": "uri_file", "uri": "https://example.com/x.csv"},
-            "output": {"uri": "azureml://datastores/workspaceblobstore/paths/out/"},
+            "inputs": {
+                "input_data": {"type": "uri_file", "uri": "https://example.com/x.csv"},
+                "score_mode": "append",
+            },
+            "outputs": {
+                "score": {
+                    "type": "uri_file",
+                    "uri": "azureml://datastores/workspaceblobstore/paths/out/foo.csv",
+                }
+            },
             "job_name": "jobx",
             "experiment_name": "exp1",
             "overrides": {
-                "parameters": {"score_mode": "append"},
                 "output_file_name": "foo.csv",
                 "instance_count": 5,
                 "max_retries": 1,
@@ -92,7 +100,7 @@ RECORDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "outputFileName": "y.csv",
         },
         {
-            "input": {"type": "uri_folder", "uri": FOLDER},
+            "inputs": {"a": {"type": "uri_folder", "uri": FOLDER}},
             "output": {"uri": "azureml://datastores/workspaceblobstore/paths/out/here"},
             "overrides": {"output_file_name": "y.csv"},
         },
@@ -106,7 +114,7 @@ RECORDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             },
         },
         {
-            "input": {"type": "uri_folder", "uri": FOLDER},
+            "inputs": {"a": {"type": "uri_folder", "uri": FOLDER}},
             "output": {"uri": "azureml://datastores/ds/paths/out"},
         },
     ),
@@ -121,9 +129,13 @@ RECORDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             },
         },
         {
-            "input": {"type": "uri_folder", "uri": FOLDER},
-            "output": {"uri": "azureml://datastores/ds/paths//p/"},
-            "overrides": {"output_file_name": "x.csv"},
+            "inputs": {"a": {"type": "uri_folder", "uri": FOLDER}},
+            "outputs": {
+                "output_name": {
+                    "type": "uri_file",
+                    "uri": "azureml://datastores/ds/paths//p/x.csv",
+                }
+            },
         },
     ),
     "an output folder and the rest of the overrides": (
@@ -140,17 +152,50 @@ RECORDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "partitionKeys": None,
         },
         {
-            "input": {"type": "uri_folder", "uri": FOLDER},
-            "output": {"uri": "azureml://d/x"},
+            "inputs": {
+                "data": {"type": "uri_folder", "uri": FOLDER, "mode": "ro_mount"},
+                "beams": 4,
+            },
+            "outputs": {"score": {"type": "uri_folder", "uri": "azureml://d/x"}},
             "description": "monthly",
             "tags": {"Team": "vision"},
             "overrides": {
-                "parameters": {"beams": 4},
                 "max_concurrency_per_instance": 2,
                 "logging_level": "warning",
             },
         },
     ),
+    "a pipeline with inputs of every type": (
+        {
+            "inputData": {
+                "table": {"jobInputType": "MLTable", "uri": "azureml:t:1", "mode": "Download"},
+                "model": {"jobInputType": "MLFlowModel", "uri": "azureml:m:1"},
+                "weights": {"jobInputType": "CustomModel", "uri": "azureml:w:1", "mode": "Direct"},
+                "UriFile": {"jobInputType": "UriFile", "uri": "/x"},
+                "rate": {"jobInputType": "Literal", "value": "0.3"},
+            },
+            "outputData": {
+                "model": {"jobOutputType": "MLFlowModel", "mode": "ReadWriteMount"},
+                "table": {"jobOutputType": "MLTable", "uri": "/t", "mode": "Upload"},
+            },
+            "compute": {"target": "azureml:nightly"},
+        },
+        {
+            "inputs": {
+                "table": {"type": "mltable", "uri": "azureml:t:1", "mode": "download"},
+                "model": {"type": "mlflow_model", "uri": "azureml:m:1"},
+                "weights": {"type": "custom_model", "uri": "azureml:w:1", "mode": "direct"},
+                "UriFile": {"type": "uri_file", "uri": "/x"},
+                "rate": "0.3",
+            },
+            "outputs": {
+                "model": {"type": "mlflow_model", "mode": "rw_mount"},
+                "table": {"type": "mltable", "uri": "/t", "mode": "upload"},
+            },
+            "default_compute": "azureml:nightly",
+        },
+    ),
+    "no data at all": ({"inputData": {}}, {}),
 }
 CHOSEN = {"inputData", "outputData", "tags"}
 """Objects whose names the caller chooses: they keep their case."""
@@ -189,17 +234,13 @@ def test_our_own_bodies_are_told_apart() -> None:
 
 
 DATA: dict[str, Any] = {"data": {"jobInputType": "UriFolder", "uri": FOLDER}}
-TWO: dict[str, Any] = {"a": DATA["data"], "b": DATA["data"]}
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"inputData": DATA, "partitionKeys": ["a"]}, "properties.partitionKeys", "field_unsupported"),
-    ({"inputData": TWO}, "properties.inputData.b", "field_unsupported"),
     (
         {"inputData": DATA, "dataset": {"dataInputType": "DataUrl", "path": "/x"}},
         "properties.dataset",
         "field_unsupported",
     ),
-    ({"inputData": {}}, "properties.inputData", "field_invalid"),
-    ({}, "properties.inputData", "field_invalid"),
     ({"inputData": []}, "properties.inputData", "field_invalid"),
     ({"inputData": {"a": 1}}, "properties.inputData.a", "field_invalid"),
     ({"inputData": {"a": {"uri": "/x"}}}, "properties.inputData.a.jobInputType", "field_invalid"),
@@ -224,26 +265,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "field_invalid",
     ),
     (
-        {"inputData": DATA, "outputData": {"s": {"jobOutputType": "MLTable", "uri": "/x"}}},
-        "properties.outputData.s.jobOutputType",
-        "field_unsupported",
-    ),
-    (
-        {"inputData": DATA, "outputData": {"s": {"jobOutputType": "UriFile", "uri": "x.csv"}}},
-        "properties.outputData.s.uri",
-        "field_invalid",
-    ),
-    (
-        {
-            "inputData": DATA,
-            "outputData": {
-                name: {"jobOutputType": "UriFolder", "uri": "/x"} for name in ("s", "t")
-            },
-        },
-        "properties.outputData.t",
-        "field_unsupported",
-    ),
-    (
         {
             "inputData": DATA,
             "outputData": {"s": {"jobOutputType": "UriFolder", "uri": "/x"}},
@@ -253,22 +274,13 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "field_unsupported",
     ),
     (
-        {
-            "inputData": DATA,
-            "outputData": {"s": {"jobOutputType": "UriFile", "uri": "/o/a.csv"}},
-            "outputFileName": "b.csv",
-        },
-        "properties.outputFileName",
-        "field_invalid",
-    ),
-    (
         {"inputData": DATA, "outputDataset": {"path": "p"}},
         "properties.outputDataset.datastoreId",
         "field_invalid",
     ),
     (
-        {"inputData": DATA, "compute": {"target": "gpu"}},
-        "properties.compute.target",
+        {"inputData": DATA, "compute": {"instanceType": "gpu"}},
+        "properties.compute.instanceType",
         "field_unsupported",
     ),
     (
@@ -313,17 +325,31 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "field_invalid",
     ),
 ]
-MODELS_REFUSED: list[tuple[dict[str, Any], str, str]] = [
+MODELS_AND_MODES: list[tuple[dict[str, Any], str, str]] = [
     (
-        {"inputData": {"m": {"jobInputType": kind, "uri": "azureml:m:1", "mode": "Download"}}},
+        {"inputData": {"m": {"jobInputType": "TritonModel", "uri": "azureml:m:1"}}},
         "properties.inputData.m.jobInputType",
         "field_unsupported",
-    )
-    for kind in ("MLTable", "CustomModel", "MLFlowModel", "TritonModel")
+    ),
+    (
+        {"inputData": DATA, "outputData": {"m": {"jobOutputType": "TritonModel"}}},
+        "properties.outputData.m.jobOutputType",
+        "field_unsupported",
+    ),
+    (
+        {"inputData": {"a": DATA["data"] | {"mode": "EvalMount"}}},
+        "properties.inputData.a.mode",
+        "field_unsupported",
+    ),
+    (
+        {"inputData": {"a": DATA["data"] | {"mode": "Upload"}}},
+        "properties.inputData.a.mode",
+        "field_invalid",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("properties", "where", "code"), REFUSED + MODELS_REFUSED)
+@pytest.mark.parametrize(("properties", "where", "code"), REFUSED + MODELS_AND_MODES)
 def test_what_cannot_be_honoured_is_refused_by_name(
     properties: dict[str, Any], where: str, code: str
 ) -> None:
@@ -342,3 +368,32 @@ def test_what_stands_beside_properties_is_refused() -> None:
     for empty in empties:
         with pytest.raises(Invalid):
             read_invocation(empty)
+
+
+def test_errors_name_the_properties_of_the_body() -> None:
+    literal = {"jobInputType": "Literal", "value": "x"}
+    body: dict[str, Any] = {
+        "properties": {
+            "inputData": {"a.b": DATA["data"], "rate": literal},
+            "outputData": {"s": {"jobOutputType": "UriFile", "uri": "/x/y.csv"}},
+            "miniBatchSize": 2,
+        }
+    }
+    read = read_invocation(body)
+    named = {
+        "inputs.a.b": "properties.inputData.a.b",
+        "inputs.a.b.uri": "properties.inputData.a.b.uri",
+        "inputs.rate": "properties.inputData.rate.value",
+        "inputs.other": "properties.inputData.other",
+        "outputs.s.uri": "properties.outputData.s.uri",
+        "input": "properties.inputData",
+        "settings.mini_batch_size": "properties.miniBatchSize",
+        "deployment_name": "deployment_name",
+    }
+    for where, written in named.items():
+        told = read.in_its_words(Conflict("no", code="output_exists", where=where))
+        assert (told.where, told.code, type(told)) == (written, "output_exists", Conflict)
+    findings = [Finding(where, "no", "input_missing") for where in named]
+    told = read.in_its_words(all_of(findings))
+    assert [found.where for found in told.findings] == list(named.values())
+    assert "properties.inputData.rate.value: no" in told.message

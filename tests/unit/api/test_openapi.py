@@ -6,17 +6,21 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import TypeAdapter
 
 from batchpoint.api.azure_bodies import read_invocation
 from batchpoint.api.description_examples import BODIES
 from batchpoint.api.metrics_routes import add_metrics
 from batchpoint.api.problems import Problem
 from batchpoint.domain.asset import Code, Data, Environment, Model
+from batchpoint.domain.component import CommandComponent, Component
 from batchpoint.domain.compute import Compute
 from batchpoint.domain.datastore import Datastore
+from batchpoint.domain.deployment import Deployment
 from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.domain.job import Invocation
 from batchpoint.domain.model_shape import Noun
+from batchpoint.domain.pipeline import PipelineJob
 from batchpoint.domain.upload import TreeManifest
 from tests.unit.control_plane import ControlPlane
 
@@ -99,6 +103,13 @@ NOUNS: dict[str, type[Noun]] = {
     "compute": Compute,
     "datastore": Datastore,
     "upload": TreeManifest,
+    "job": PipelineJob,
+    "component": CommandComponent,
+}
+# Bodies of several types are read by all of them; a patch changes fields of the first.
+UNIONS: dict[str, TypeAdapter[Any]] = {
+    "deployment": TypeAdapter(Deployment),
+    "component": TypeAdapter(Component),
 }
 
 
@@ -134,8 +145,11 @@ def test_every_body_has_examples_that_are_valid(described: dict[str, Any]) -> No
         for example in body["examples"].values():
             assert example["summary"], path
             verb, _, thing = name.partition("_")
-            noun = NOUNS[thing.removesuffix("_version")] if name != "invoke_endpoint" else None
-            if noun is not None and verb != "patch":
+            thing = thing.removesuffix("_version")
+            noun = NOUNS[thing] if name != "invoke_endpoint" else None
+            if verb != "patch" and thing in UNIONS:
+                UNIONS[thing].validate_python(example["value"])
+            elif noun is not None and verb != "patch":
                 noun.model_validate(example["value"])
             elif noun is not None:
                 assert set(example["value"]) <= set(noun.model_fields), path
@@ -168,7 +182,7 @@ def test_links_lead_to_operations_that_take_what_they_give(described: dict[str, 
         for answer in operation["responses"].values()
         for link in answer.get("links", {}).values()
     ]
-    assert len(links) == 4
+    assert len(links) == 6
     for link in links:
         assert set(link["parameters"]) <= takes[link["operationId"]]
 
