@@ -11,7 +11,7 @@ from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.job_spec import StepPlace
 from batchpoint.ledger.ledger import Ledger
 
-Identify = Callable[[JobInput | str], str]
+Identify = Callable[[JobInput], str]
 """Names the content of data, blocking; "" where nobody can know. Raises BatchpointError."""
 
 
@@ -51,6 +51,6 @@ def _is_unchanged(output: PublishedOutput, identify: Identify) -> bool:
     if not output.hash:
         return False
     try:
-        return identify(output.uri) == output.hash
+        return identify(JobInput(type=output.type, uri=output.uri)) == output.hash
     except BatchpointError:  # gone, or out of reach: it is computed again
         return False

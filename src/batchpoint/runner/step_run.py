@@ -51,7 +51,7 @@ class PipelineParts:
     folder_of: Callable[[str], JobFolder]
     prepare: Callable[[ResolvedEnvironment], list[str]]
     open_data: Callable[[Iterable[str]], StorageAccess]
-    identify: Callable[[JobInput | str, StorageAccess], str]
+    identify: Callable[[JobInput, StorageAccess], str]
     register: Callable[[Job, str, PublishedOutput], PublishedOutput]
     score: Callable[[Job, Mapping[str, Scalar | JobInput], StorageAccess], Awaitable[StepResult]]
     tracking_uri: str
@@ -241,10 +241,9 @@ class StepRun:
             "reused", outputs=await self._registered(child, outputs), reused_from=name, key=None
         )
 
-    def _identify_anywhere(self, access: StorageAccess, source: JobInput | str) -> str:
+    def _identify_anywhere(self, access: StorageAccess, source: JobInput) -> str:
         """Name the content of an earlier output, which may lie in another datastore."""
-        uris = (source,) if isinstance(source, str) else source.sources
-        remote = [uri for uri in uris if not is_local(uri)]
+        remote = [uri for uri in source.sources if not is_local(uri)]
         return self._parts.identify(source, self._parts.open_data(remote) if remote else access)
 
     async def _registered(
