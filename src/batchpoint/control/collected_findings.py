@@ -22,6 +22,11 @@ class CollectedFindings:
         """Tell whether anything is wrong."""
         return bool(self._found)
 
+    @property
+    def all(self) -> tuple[Finding, ...]:
+        """What was found, in order."""
+        return tuple(self._found.values())
+
     def add(self, where: str, message: str, code: str) -> None:
         """Add one finding at a field."""
         self._found.setdefault((where, message), Finding(where, message, code))
@@ -59,7 +64,7 @@ class CollectedFindings:
 
     def raise_any(self) -> None:
         """Raise all that was found as one error; a lone finding keeps the family of its code."""
-        findings = [*self._found.values()]
+        findings = self.all
         if len(findings) > 1:
             raise all_of(findings)
         for only in findings:

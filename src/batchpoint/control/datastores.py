@@ -333,8 +333,9 @@ class Datastores:
             if _needs(Data.model_validate_json(record.document).path, datastore)
         ]
         for name in self._ledger.open_jobs(limit=_OPEN_JOBS_MAX):
-            spec = self._ledger.get_job(name).spec
-            if any(_needs(uri, datastore) for uri in spec.places):
+            job = self._ledger.get_job(name)
+            jobs = [job, *(self._ledger.child_jobs(name) if job.spec.type == "pipeline" else ())]
+            if any(_needs(uri, datastore) for each in jobs for uri in each.spec.places):
                 users.append(f"job {name}")
         if users:
             more = len(users) - _USERS_TOLD

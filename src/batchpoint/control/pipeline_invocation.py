@@ -24,8 +24,8 @@ def wish_of(
     """Return what an invocation wants of a pipeline deployment.
 
     An `input` without a name is the only data input that has no value yet, an `output` without one
-    the only output. Raises: Invalid (`field_unsupported`, `input_missing`, `field_invalid`): what
-    means nothing to a pipeline, and names that cannot be guessed, all at once.
+    the only output. Its findings tell what means nothing to a pipeline (`field_unsupported`), and
+    names that cannot be guessed (`field_invalid`).
     """
     collected = CollectedFindings()
     deployment, prepared = deployed
@@ -37,7 +37,6 @@ def wish_of(
             collected.add(f"overrides.{field}", told, "field_unsupported")
     inputs = _inputs(body, pipeline, collected)
     outputs = _outputs(body, pipeline, collected)
-    collected.raise_any()
     own = deployment.settings
     settings = PipelineSettings(
         default_compute=body.default_compute or own.default_compute,
@@ -63,6 +62,7 @@ def wish_of(
         display_name=body.display_name,
         description=body.description,
         tags=body.tags,
+        findings=collected.all,
     )
 
 

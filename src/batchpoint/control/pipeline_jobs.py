@@ -20,7 +20,7 @@ from batchpoint.core.graph_values import step_inputs
 from batchpoint.core.input_values import expected, fits, values_for
 from batchpoint.domain.component import ComponentInput, Scalar, StepData
 from batchpoint.domain.compute import Compute
-from batchpoint.domain.errors import Invalid
+from batchpoint.domain.errors import Finding, Invalid
 from batchpoint.domain.ids import job_name
 from batchpoint.domain.job import Job, JobStatus
 from batchpoint.domain.job_pointers import JobInput, PipelineOutput
@@ -39,7 +39,7 @@ class PipelineWish(NamedTuple):
     """What a caller wants of a pipeline.
 
     `settings` are those of the job: the caller's, merged over its deployment's. `told` are fields
-    of `SpecCommon` that parent and steps share.
+    of `SpecCommon` that parent and steps share, `findings` what is known to be wrong already.
     """
 
     name: str
@@ -51,6 +51,7 @@ class PipelineWish(NamedTuple):
     display_name: str | None = None
     description: str | None = None
     tags: Mapping[str, str] = {}
+    findings: tuple[Finding, ...] = ()
 
 
 class PipelineJobs:
@@ -79,6 +80,7 @@ class PipelineJobs:
         """
         graph = flatten(prepared.pipeline, prepared.found)
         collected = CollectedFindings()
+        collected.extend(wish.findings)
         children = {name: f"{wish.name}-{name.replace('/', '-')}" for name in graph.steps}
         for name, child in children.items():
             collected.tried(graph.steps[name].where, lambda child=child: job_name(child))

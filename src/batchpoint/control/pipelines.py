@@ -18,6 +18,7 @@ from batchpoint.core.graph import FlatStep, Graph, InlineData, flatten
 from batchpoint.core.job_component import component_of_job
 from batchpoint.domain.asset import Environment
 from batchpoint.domain.component import CommandComponent, Component, PipelineComponent
+from batchpoint.domain.compute import Compute
 from batchpoint.domain.errors import BatchpointError, Invalid
 from batchpoint.domain.job import Job
 from batchpoint.domain.job_pointers import JobInput
@@ -70,6 +71,7 @@ class Pipelines:
             found = collected.tried(where, lambda: components.found(given))
         else:
             found = collected.tried(where, lambda: components.anonymous(given), inside=True)
+            self._computes_of(given, where, collected)
         self._settings(settings, collected)
         collected.raise_any()
         assert found is not None
@@ -134,13 +136,24 @@ class Pipelines:
         self._settings(settings, collected)
         collected.raise_any()
 
+    def _computes_of(
+        self, component: PipelineComponent, above: str, collected: CollectedFindings
+    ) -> None:
+        """See whether the computes exist that inline steps name, before these are registered."""
+        for name, step in component.jobs.items():
+            field, compute = joined(above, f"jobs.{name}"), step.compute
+            if compute is not None:
+                collected.tried(f"{field}.compute", partial(self._compute, compute))
+            if isinstance(step.component, PipelineComponent):
+                self._computes_of(step.component, f"{field}.component", collected)
+
+    def _compute(self, name: str) -> Compute:
+        return self._computes.get_compute(named_reference(name, "compute"))
+
     def _settings(self, settings: PipelineSettings, collected: CollectedFindings) -> None:
         compute, datastore = settings.default_compute, settings.default_datastore
         if compute is not None:
-            collected.tried(
-                "settings.default_compute",
-                lambda: self._computes.get_compute(named_reference(compute, "compute")),
-            )
+            collected.tried("settings.default_compute", partial(self._compute, compute))
         if datastore is not None:
             collected.tried(
                 "settings.default_datastore",
