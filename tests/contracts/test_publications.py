@@ -11,8 +11,9 @@ import pytest
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import Conflict, Invalid, Unavailable
 from batchpoint.formats.layout import CLAIM, JobFolder
+from batchpoint.formats.receipt import Receipt, decode
 from batchpoint.node import output_assembly
-from batchpoint.node.output_publish_remote import RemotePublication
+from batchpoint.node.output_publish_remote import RemotePublication, RemoteTarget
 from batchpoint.node.output_request import AssembleRequest
 from batchpoint.storage.store import Location
 from tests.contracts.memory_store import MemoryStore
@@ -75,8 +76,10 @@ class MemoryGround(Ground):
 
     def open(
         self, request: AssembleRequest, _: StorageAccess, step: Callable[[str], None]
-    ) -> RemotePublication:
-        return RemotePublication(request, self.location(request.output_uri), step)
+    ) -> RemotePublication[Receipt]:
+        return RemotePublication(
+            RemoteTarget.of(request), self.location(request.output_uri), step, decode
+        )
 
 
 class TestLocalPublication(PublicationContract):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +14,12 @@ from batchpoint.domain.errors import BatchpointError, Unavailable
 from batchpoint.domain.job import Job
 from batchpoint.domain.minibatch import MiniBatch, Slice
 from batchpoint.engines.interface import EngineEvent
+from batchpoint.engines.lease_line import LeaseLine, LeaseTerms
 from batchpoint.node.agent_connection import AgentConnection
 from batchpoint.node.output_assembly import assemble, withdraw
 from batchpoint.node.output_request import AssembledOutput, AssembleRequest
 from batchpoint.node.wire import NodeOrder
 
-_CONNECT_SECONDS_MAX = 20.0
-_CONNECT_POLL_SECONDS = 0.005
 _ABORT_SECONDS_MAX = 10.0
 _OPEN_SECONDS_MAX = 60.0
 # Nodes that cannot even take the job up are replaced ever more slowly.
@@ -53,11 +51,10 @@ class LocalEngine:
         self._connections: dict[str, AgentConnection] = {}
         self._nodes: dict[str, AgentConnection] = {}  # those that have taken the job up
         self._any_node = asyncio.Event()
-        self._gone: dict[str, asyncio.Event] = {}  # nodes being reached, and whether they ended
         self._useless = 0  # nodes lost in a row before they had taken the job up
         self._lost: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writer: asyncio.StreamWriter | None = None
+        self._line: LeaseLine | None = None
         self._closed = False
 
     async def events(self) -> AsyncIterator[EngineEvent]:
@@ -69,12 +66,11 @@ class LocalEngine:
         """Ask the supervisor for `count` nodes in all; lost ones are replaced."""
         if self._closed:
             return
-        if self._writer is None:
-            reader, self._writer = await self._connect()
-            self._go(self._receive(reader))
+        if self._line is None:
+            self._line = await LeaseLine.open(self._place.supervisor_socket, self._terms())
+            self._go(self._line.receive(self._came))
         lost, self._lost = self._lost, []
-        self._writer.write(json.dumps({"count": count, "lost": lost}).encode() + b"\n")
-        await self._writer.drain()
+        self._line.want(count, lost)
 
     async def assign(self, node: str, assignments: Sequence[tuple[MiniBatch, Assignment]]) -> None:
         """Hand tasks to a node."""
@@ -131,45 +127,31 @@ class LocalEngine:
         closing = [connection.close() for connection in self._connections.values()]
         if closing:
             await asyncio.wait([asyncio.ensure_future(c) for c in closing], timeout=5)
-        if self._writer is not None:
-            self._writer.close()
+        if self._line is not None:
+            self._line.close()
         self._events.put_nowait(None)
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        try:
-            reader, writer = await asyncio.open_unix_connection(str(self._place.supervisor_socket))
-        except OSError as error:
-            raise Unavailable(
-                f"the supervisor does not answer on {self._place.supervisor_socket}"
-            ) from error
+    def _terms(self) -> LeaseTerms:
         spec = self._job.scoring
         code = spec.code.hash if spec.code else ""
         model = spec.model.hash if spec.model else ""
-        request = {
-            "op": "lease",
-            "job": self._job.name,
-            "compute": spec.compute,
-            "max_instances": self._place.max_instances,
-            "idle_seconds": spec.idle_seconds,
-            "affinity": f"{spec.environment.hash}/{model}/{code}",
-        }
-        writer.write(json.dumps(request).encode() + b"\n")
-        return reader, writer
+        return LeaseTerms(
+            job=self._job.name,
+            compute=spec.compute,
+            max_instances=self._place.max_instances,
+            idle_seconds=spec.idle_seconds,
+            affinity=f"{spec.environment.hash}/{model}/{code}",
+        )
 
-    async def _receive(self, reader: asyncio.StreamReader) -> None:
-        while line := await reader.readline():
-            told = json.loads(line)
-            if "gone" in told:
-                if (gone := self._gone.get(told["gone"])) is not None:
-                    gone.set()
-                continue
-            self._go(self._serve(told["node"], Path(told["socket"])))
+    def _came(self, node: str, socket: Path) -> None:
+        assert self._line is not None
+        self._go(self._serve(self._line, node, socket))
 
-    async def _serve(self, node: str, socket: Path) -> None:
+    async def _serve(self, line: LeaseLine, node: str, socket: Path) -> None:
         """Open the job on one node and pass on what it tells, until it is gone."""
         opened = False
         try:
-            connection = await self._reach(node, socket)
+            connection = await line.reach(node, socket)
             self._connections[node] = connection
             spec = self._job.scoring
             order = NodeOrder(
@@ -204,22 +186,6 @@ class LocalEngine:
         connection = self._connections.pop(node, None)
         if connection is not None:
             await connection.close()
-
-    async def _reach(self, node: str, socket: Path) -> AgentConnection:
-        """Connect to an agent that may still be starting; raises Unavailable."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _CONNECT_SECONDS_MAX
-        gone = self._gone[node] = asyncio.Event()
-        try:
-            while True:
-                try:
-                    return await AgentConnection.connect(socket, node)
-                except Unavailable:
-                    if gone.is_set() or loop.time() > deadline:
-                        raise
-                    await asyncio.sleep(_CONNECT_POLL_SECONDS)
-        finally:
-            del self._gone[node]
 
     def _go(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -25,6 +25,8 @@ from typing import Any
 from batchpoint.core.messages import AttemptError, TaskResult
 from batchpoint.domain.errors import BatchpointError, Conflict, Unavailable
 from batchpoint.node import process_tree, wire
+from batchpoint.node.command_desk import CommandDesk
+from batchpoint.node.command_order import CommandOrder
 from batchpoint.node.exit_words import WorkerEnd
 from batchpoint.node.job_run import JobRun
 from batchpoint.node.side_work import SideWork
@@ -98,6 +100,7 @@ class Agent:
         self._runner: RunnerLink | None = None
         self._job: JobRun | None = None
         self._side: SideWork | None = None
+        self._commands = CommandDesk(node, self._pool.pids)
         self._ready_told = False
         self._ending: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,6 +121,7 @@ class Agent:
             server.close()
             if self._runner is not None:
                 self._runner.close()
+            await self._commands.end()
             await self._end_job()
             await self._pool.close()
 
@@ -135,6 +139,7 @@ class Agent:
                 return
             asyncio.get_running_loop().remove_reader(fd)
             self._pool.kill_all()
+            self._commands.kill()
             self._stop.set()
 
     # --- the runner -----------------------------------------------------------------------------
@@ -153,6 +158,7 @@ class Agent:
             self._runner = None
             if self._job is not None:
                 self._go(self._end_job())
+            self._commands.end()
 
     def runner_said(self, link: RunnerLink, message: wire.Message) -> None:
         """Take a message of the runner that is served; refuse those of any other."""
@@ -187,6 +193,12 @@ class Agent:
         op = message["op"]
         if op == "open":
             await self._open(link, wire.order_from_json(message["order"]))
+        elif op == "run_command":
+            await self._free_for(link)
+            end = await self._commands.run(CommandOrder.from_json(message["order"]))
+            return end.to_json()
+        elif op == "stop_command":
+            self._commands.stop(message["job"])
         elif op == "close":
             await self._end_job(keep_loading=True)
         elif self._job is None or self._side is None:
@@ -201,12 +213,7 @@ class Agent:
         return None
 
     async def _open(self, link: RunnerLink, order: wire.NodeOrder) -> None:
-        if self._ending is not None:
-            await self._ending  # the job of a runner that has just gone
-        if self._job is not None:
-            raise Conflict(f"node {self._node} has job {self._job.order.job} open")
-        if link is not self._runner:
-            raise Conflict(f"node {self._node} serves another runner")
+        await self._free_for(link)
         try:
             self._job = JobRun(order, self._pool, self._scratch, self._ids, self._report)
             self._side = SideWork(order)
@@ -217,6 +224,19 @@ class Agent:
                 f"node {self._node} cannot write its folders: {error}", code="storage_unavailable"
             ) from error
         self._tell_ready()
+
+    async def _free_for(self, link: RunnerLink) -> None:
+        """Wait until the work of a runner that has just gone has ended.
+
+        Raises: Conflict: this runner, or another one, has work here.
+        """
+        if self._ending is not None:
+            await self._ending
+        await self._commands.free()
+        if self._job is not None:
+            raise Conflict(f"node {self._node} has job {self._job.order.job} open")
+        if link is not self._runner:
+            raise Conflict(f"node {self._node} serves another runner")
 
     async def _end_job(self, *, keep_loading: bool = False) -> None:
         """End the job that is open, once; whoever calls meanwhile waits for it."""
@@ -262,6 +282,7 @@ class Agent:
             beat = turn % _TICKS_PER_HEARTBEAT == 0
             if beat:
                 self._pool.look(loop.time())
+                self._commands.sample_memory()
             job = self._job
             if job is None:
                 continue

@@ -18,6 +18,7 @@ from batchpoint.core.messages import (
 from batchpoint.domain.errors import Unavailable, error_from
 from batchpoint.domain.minibatch import MiniBatch, Slice
 from batchpoint.node import wire
+from batchpoint.node.command_order import CommandEnd, CommandOrder
 
 AgentEvent = NodeReady | NodeLost | Reported | WorkerFailed | wire.Heartbeat
 
@@ -96,6 +97,35 @@ class AgentConnection(asyncio.Protocol):
             BatchpointError: what the assembly raised, by its code.
         """
         return await self._ask({"op": "assemble", "request": dict(request)})
+
+    async def run_command(self, order: CommandOrder) -> CommandEnd:
+        """Run one attempt at a command; returns when nothing of it runs any more.
+
+        Raises:
+            Conflict: the node has a job open, or runs another command.
+            Unavailable: the node is gone.
+            BatchpointError: an error of ours; nothing of the command runs.
+        """
+        answer = await self._ask({"op": "run_command", "order": order.to_json()})
+        return CommandEnd.from_json(answer)
+
+    async def stop_command(self, job: str) -> None:
+        """Have a command end (SIGTERM, then SIGKILL); `run_command` tells when it has.
+
+        Raises:
+            Unavailable: the node is gone.
+        """
+        await self._ask({"op": "stop_command", "job": job})
+
+    @property
+    def alive(self) -> bool:
+        """Whether the agent can still be spoken to."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def hang_up(self) -> None:
+        """Hang up at once: what runs for us there is killed, and `NodeLost` comes."""
+        if self._transport is not None:
+            self._transport.abort()
 
     async def close(self) -> None:
         """End the job on the node, whose loaded workers stay warm; idempotent, never raises."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from batchpoint.domain.datastore import StorageAccess
-from batchpoint.formats.receipt import Receipt
+from batchpoint.formats.receipt import Receipt, decode
 from batchpoint.node.output_publish_local import LocalPublication
 from batchpoint.node.output_request import AssembleRequest
 from batchpoint.node.output_writing import Step
@@ -68,8 +68,11 @@ def publication_for(request: AssembleRequest, access: StorageAccess, step: Step)
     if folder is not None:
         return LocalPublication(folder, request.job, step)
     # Only jobs that write to object stores pay for their client.
-    from batchpoint.node.output_publish_remote import RemotePublication  # noqa: PLC0415
+    from batchpoint.node.output_publish_remote import (  # noqa: PLC0415
+        RemotePublication,
+        RemoteTarget,
+    )
     from batchpoint.storage.object_locations import ObjectLocations  # noqa: PLC0415
 
     location = ObjectLocations(access).at(request.output_uri)
-    return RemotePublication(request, location, step)
+    return RemotePublication(RemoteTarget.of(request), location, step, decode)

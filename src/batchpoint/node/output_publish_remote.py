@@ -13,13 +13,13 @@ import contextlib
 import hashlib
 import shutil
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from batchpoint.domain.errors import Conflict, Invalid, Unavailable
-from batchpoint.formats import receipt as receipts
 from batchpoint.formats.durable import storage_error, sync_folder
 from batchpoint.formats.layout import CLAIM, RECEIPT, JobFolder
 from batchpoint.formats.publication_record import (
@@ -30,7 +30,7 @@ from batchpoint.formats.publication_record import (
     read_record,
     write_record,
 )
-from batchpoint.formats.receipt import Receipt, ReceiptFile
+from batchpoint.formats.receipt import ReceiptFile
 from batchpoint.node.output_request import AssembleRequest
 from batchpoint.node.output_writing import Step
 from batchpoint.storage.store import Found, Location
@@ -41,26 +41,70 @@ _ETAG_BYTES_MIN = 8 << 20
 _GONE = ("input_unreadable", "input_changed")
 
 
-class RemotePublication:
+class ReceiptOfFiles(Protocol):
+    """What a receipt has to tell, whatever was done: whose it is, of what, and which files."""
+
+    @property
+    def job(self) -> str: ...
+    @property
+    def assembly(self) -> str: ...
+    @property
+    def files(self) -> list[ReceiptFile]: ...
+
+
+R = TypeVar("R", bound=ReceiptOfFiles)
+
+
+class RemoteTarget(NamedTuple):
+    """Who publishes where: the folder `uri`, from the local folder `place`.
+
+    `note` is the file in which the job remembers what it has begun. `created_at`: of the job.
+    """
+
+    job: str
+    uri: str
+    place: Path
+    note: Path
+    created_at: str = ""
+
+    @classmethod
+    def of(cls, request: AssembleRequest) -> RemoteTarget:
+        """Return where the output of a job that scores goes."""
+        folder = JobFolder(request.job_dir)
+        return cls(
+            request.job,
+            request.output_uri,
+            folder.work / "output",
+            folder.publication,
+            str(request.timings.get("created_at", "")),
+        )
+
+
+class RemotePublication(Generic[R]):
     """The way of one job's files into a folder of an object store; a `Publication`."""
 
-    def __init__(self, request: AssembleRequest, location: Location, step: Step) -> None:
-        """Publish below `location`; nothing is asked of the store yet."""
-        folder = JobFolder(request.job_dir)
-        self.place = folder.work / "output"
-        self._note = folder.publication
-        self._uri = request.output_uri.rstrip("/")
+    def __init__(
+        self, target: RemoteTarget, location: Location, step: Step, decode: Callable[[bytes], R]
+    ) -> None:
+        """Publish below `location`; nothing is asked of the store yet.
+
+        `decode` reads the receipt; it raises ValueError for anything else.
+        """
+        self.place = target.place
+        self._note = target.note
+        self._uri = target.uri.rstrip("/")
         self._store = location.store
         self._prefix = f"{location.path}/" if location.path else ""
         self._step = step
-        created_at = str(request.timings.get("created_at", ""))
-        self._claim = encode_claim(OutputClaim(job=request.job, created_at=created_at))
-        self._job = request.job
+        self._decode = decode
+        claim = OutputClaim(job=target.job, created_at=target.created_at)
+        self._claim = encode_claim(claim)
+        self._job = target.job
         self._etags: dict[str, str] = {}
 
     # --- the interface ------------------------------------------------------------------------
 
-    def caught_up(self, assembly: str) -> Receipt | None:
+    def caught_up(self, assembly: str) -> R | None:
         """See `Publication`."""
         published = self._published(assembly)
         if published is not None:
@@ -90,10 +134,10 @@ class RemotePublication:
         self.place.mkdir(parents=True)
         return self.place
 
-    def publish(self, receipt: Receipt) -> None:
+    def publish(self, receipt: R) -> None:
         """See `Publication`."""
         body = (self.place / RECEIPT).read_bytes()
-        mark = ReceiptFile(path=RECEIPT, size=len(body), sha256=hashlib.sha256(body).hexdigest())
+        mark = _mark_of(body)
         there = self._reserve(receipt, mark)
         self._upload_all([file for file in receipt.files if file.path not in there])
         self._verify(receipt)
@@ -118,9 +162,24 @@ class RemotePublication:
             self._forget()
         self._remove_local()
 
+    def take_back(self) -> None:
+        """Remove what this job has published here, too, as long as it has told nobody of it.
+
+        Raises: as `withdraw`.
+        """
+        self.withdraw()
+        receipt, body = self._told(), self._read(RECEIPT)
+        if receipt is not None and body is not None and receipt.job == self._job:
+            self._delete_own([*receipt.files, _mark_of(body)])
+
+    def is_published(self) -> bool:
+        """Whether the receipt in the store is of this job, and the output whole."""
+        receipt = self._told()
+        return receipt is not None and self._published(receipt.assembly) is not None
+
     # --- before the first upload --------------------------------------------------------------
 
-    def _reserve(self, receipt: Receipt, mark: ReceiptFile) -> set[str]:
+    def _reserve(self, receipt: R, mark: ReceiptFile) -> set[str]:
         """Make sure that nothing but this job's objects is in the way; returns those there."""
         files = [*receipt.files, mark]
         record = read_record(self._note)
@@ -198,7 +257,7 @@ class RemotePublication:
             if found is not None and found.size == file.size:
                 self._etags[file.path] = found.etag
 
-    def _verify(self, receipt: Receipt) -> None:
+    def _verify(self, receipt: R) -> None:
         """Look whether everything is there and the folder still ours; raises when it is not."""
         self._step("verify")
         listing = self._listing({RECEIPT, *(file.path for file in receipt.files)})
@@ -222,13 +281,9 @@ class RemotePublication:
         assert record is not None
         return record.files[-1]
 
-    def _published(self, assembly: str) -> Receipt | None:
+    def _published(self, assembly: str) -> R | None:
         """Return the receipt in the store when it is of this output, and the output whole."""
-        body = self._read(RECEIPT)
-        try:
-            receipt = None if body is None else receipts.decode(body)
-        except ValueError:
-            return None
+        receipt = self._told()
         if receipt is None or (receipt.job, receipt.assembly) != (self._job, assembly):
             return None
         listing = self._listing({file.path for file in receipt.files})
@@ -312,11 +367,23 @@ class RemotePublication:
                 return None
             raise
 
-    def _written(self, assembly: str) -> Receipt | None:
+    def _told(self) -> R | None:
+        """Return the receipt in the store; None when there is none, or something else."""
+        body = self._read(RECEIPT)
+        try:
+            return None if body is None else self._decode(body)
+        except ValueError:
+            return None
+
+    def _written(self, assembly: str) -> R | None:
         """Return the receipt of the files that an earlier try has written, when all are there."""
         try:
-            receipt = receipts.decode((self.place / RECEIPT).read_bytes())
+            receipt = self._decode((self.place / RECEIPT).read_bytes())
             whole = all((self.place / f.path).stat().st_size == f.size for f in receipt.files)
         except (OSError, ValueError):
             return None
         return receipt if whole and receipt.assembly == assembly else None
+
+
+def _mark_of(body: bytes) -> ReceiptFile:
+    return ReceiptFile(path=RECEIPT, size=len(body), sha256=hashlib.sha256(body).hexdigest())

@@ -11,6 +11,8 @@ Runner -> agent
     assemble  {id, request}                answered with what the assembly gave
     abort     {id}                         answered when no user code of the job runs any more
     close     {id}                         answered; loaded workers stay warm
+    run_command  {id, order}               answered with how it ended, when nothing of it runs
+    stop_command {id, job}                 answered at once; `run_command` tells when it has ended
 Agent -> runner
     ready     {slots} · reported {part, results} · worker_failed {error}
     heartbeat {phase, workers, rows, items, warning}

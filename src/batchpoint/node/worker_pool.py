@@ -111,7 +111,7 @@ class WorkerPool:
     def close_job(self) -> None:
         """The job has ended: its logs are closed, loaded workers stay, its daemons do not."""
         self._order = None
-        process_tree.end_orphans(self._pids())
+        process_tree.end_orphans(self.pids())
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -143,9 +143,9 @@ class WorkerPool:
         """End workers whose load takes longer than it may; call it twice a second or so."""
         self._memory.sample()
         if self._order is None:
-            process_tree.end_orphans(self._pids())  # some were on their way when the job ended
+            process_tree.end_orphans(self.pids())  # some were on their way when the job ended
         else:
-            process_tree.reap_orphans(self._pids())
+            process_tree.reap_orphans(self.pids())
         for slot in (self._parent, *self.slots):
             if (
                 slot.state == "loading"
@@ -396,7 +396,7 @@ class WorkerPool:
         self._retry = None
         self.refill()
 
-    def _pids(self) -> set[int]:
+    def pids(self) -> set[int]:
         workers = [slot.worker for slot in (self._parent, *self.slots)]
         return {worker.pid for worker in (*workers, *self._retiring) if worker is not None}
 

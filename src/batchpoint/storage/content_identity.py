@@ -16,8 +16,9 @@ from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.minibatch import Slice
 from batchpoint.formats.layout import CLAIM, RECEIPT
-from batchpoint.storage.listing import Listing, Locations
-from batchpoint.storage.locate import is_local, local_path_of, path_of
+from batchpoint.storage.data_places import listed_as, localized, locations_with
+from batchpoint.storage.listing import Listing
+from batchpoint.storage.locate import is_local, path_of
 
 _ABOUT_THE_OUTPUT = frozenset({RECEIPT, CLAIM})
 _CHUNK_BYTES = 1 << 20
@@ -47,9 +48,9 @@ def content_identity(source: JobInput | str, access: StorageAccess) -> str:
     """
     given = JobInput(type="uri_folder", uri=source) if isinstance(source, str) else source
     found = localized(given, access)
-    lone = path_or_uri(found.sources[0]) if len(found.sources) == 1 else ""
+    lone = listed_as(found.sources[0]) if len(found.sources) == 1 else ""
     digest = hashlib.sha256()
-    listing = Listing(found, partial(_locations, access))
+    listing = Listing(found, partial(locations_with, access))
     with ThreadPoolExecutor(_HASHED_AT_ONCE, thread_name_prefix="identity") as threads:
         while items := listing.take(limits.STORAGE_LIST_PAGE):
             for item, told in zip(items, _contents(items, threads), strict=True):
@@ -61,29 +62,6 @@ def content_identity(source: JobInput | str, access: StorageAccess) -> str:
                 name = os.fsencode(item.name)
                 digest.update(b"%d %d %s %s\n" % (is_root, len(name), name, told))
     return digest.hexdigest()
-
-
-def localized(source: JobInput, access: StorageAccess) -> JobInput:
-    """Return the same pointer with plain paths for all that lies on this machine.
-
-    Raises: Invalid (`uri_invalid`, `reference_invalid`).
-    """
-    paths = [(local_path_of(uri, access), uri) for uri in source.sources]
-    places = tuple(uri if path is None else str(path) for path, uri in paths)
-    if source.uri is not None:
-        return source.model_copy(update={"uri": places[0]})
-    return source.model_copy(update={"uris": places})
-
-
-def path_or_uri(uri: str) -> str:
-    """Return how a listing names a source itself: the path of a local one, any other as it is."""
-    return str(path_of(uri)) if is_local(uri) else uri
-
-
-def _locations(access: StorageAccess) -> Locations:
-    from batchpoint.storage.object_locations import ObjectLocations  # noqa: PLC0415 - slow
-
-    return ObjectLocations(access)
 
 
 def _contents(items: Sequence[Slice], threads: ThreadPoolExecutor) -> Sequence[bytes]:

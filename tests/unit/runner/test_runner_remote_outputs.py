@@ -10,8 +10,9 @@ import pytest
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import Unavailable
 from batchpoint.domain.job import JobState
+from batchpoint.formats.receipt import Receipt, decode
 from batchpoint.node import output_assembly
-from batchpoint.node.output_publish_remote import RemotePublication
+from batchpoint.node.output_publish_remote import RemotePublication, RemoteTarget
 from batchpoint.node.output_request import AssembleRequest
 from batchpoint.runner import score_runner
 from batchpoint.storage.store import Location
@@ -27,8 +28,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
     def opened(
         request: AssembleRequest, access: StorageAccess, step: Callable[[str], None]
-    ) -> RemotePublication:
-        return RemotePublication(request, Location(store, "out"), step)
+    ) -> RemotePublication[Receipt]:
+        return RemotePublication(RemoteTarget.of(request), Location(store, "out"), step, decode)
 
     monkeypatch.setattr(output_assembly, "publication_for", opened)
     monkeypatch.setattr(score_runner, "_BACKOFF_SECONDS", (0.01,))
