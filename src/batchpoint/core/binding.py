@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple
 
-from batchpoint.core.shell_quoting import Quoted, Reference, quoted
+from batchpoint.core.shell_expansions import Reference
+from batchpoint.core.shell_quoting import Quoted, quoted
 from batchpoint.domain.component import Scalar
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.limits import LITERAL_BYTES_MAX

@@ -24,7 +24,11 @@ from batchpoint.domain.component import (
 )
 from batchpoint.domain.errors import Finding, Invalid
 from batchpoint.domain.ids import asset_name
-from batchpoint.domain.limits import FIELD_NAME_LENGTH_MAX, PIPELINE_DEPTH_MAX
+from batchpoint.domain.limits import (
+    COMMAND_BYTES_MAX,
+    FIELD_NAME_LENGTH_MAX,
+    PIPELINE_DEPTH_MAX,
+)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE_PREFIXES = (variable_of("inputs", ""), variable_of("outputs", ""))
@@ -144,6 +148,9 @@ def _command(component: CommandComponent, prefix: str) -> list[Finding]:
     place = f"{prefix}command"
     if not component.command.strip():
         return [Finding(place, "the command is empty", "component_invalid")]
+    if len(component.command.encode(errors="replace")) > COMMAND_BYTES_MAX:
+        told = f"the command is longer than {COMMAND_BYTES_MAX:,} bytes; put it into a script"
+        return [Finding(place, told, "component_invalid")]
     try:
         used = placeholders(component.command)
         evaluated = evaluated_placeholders(component.command)
