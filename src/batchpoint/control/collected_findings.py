@@ -39,13 +39,18 @@ class CollectedFindings:
     def take(self, error: BatchpointError, where: str, *, inside: bool = False) -> None:
         """Add what an error says as findings at `where`.
 
-        `inside`: the error's own places lie below `where`; else its place is another name for it.
+        `inside`: the error's own place is one below `where`; else it is another name for `where`,
+        unless it names a field of `where` in full.
         """
         if error.findings:
             self.extend(error.findings, where)
             return
-        own = error.where if inside and error.where != where.rpartition(".")[2] else None
-        self.add(joined(where, own or ""), error.message, error.code)
+        own = error.where or ""
+        if where and own.startswith(f"{where}."):
+            where = own
+        elif inside and own != where.rpartition(".")[2]:
+            where = joined(where, own)
+        self.add(where, error.message, error.code)
 
     def tried(
         self, where: str, attempt: Callable[[], _Result], *, inside: bool = False

@@ -14,7 +14,7 @@ from batchpoint.control.pipelines import Pipelines
 from batchpoint.control.registry import Registry
 from batchpoint.control.webhooks import Webhooks
 from batchpoint.domain import limits
-from batchpoint.domain.errors import BatchpointError, Invalid
+from batchpoint.domain.errors import BatchpointError, Conflict, Invalid
 from batchpoint.domain.ids import job_name, job_name_from
 from batchpoint.domain.job import Invocation, Job, JobStatus
 from batchpoint.domain.model_shape import Noun
@@ -78,7 +78,12 @@ class Invocations:
             wish = wish_of_job(body, self._name(body.name, _PIPELINE), self._now())
             return self._pipelines.jobs(prepared, wish)
 
-        return self._recorded(made, "", body, body.webhook_url, idempotency_key)
+        try:
+            return self._recorded(made, "", body, body.webhook_url, idempotency_key)
+        except Conflict as error:
+            if error.where == "job_name":
+                error = Conflict(error.message, code=error.code, where="name")
+            raise error from None
 
     def kind_of(self, uri: str, guess: InputKind) -> InputKind:
         """Tell whether a pointer to data leads to a file or a folder; `guess` if none can be seen.

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from batchpoint.control.collected_findings import CollectedFindings
+from batchpoint.control.collected_findings import CollectedFindings, joined
 from batchpoint.control.computes import LOCAL, Computes, check_instances
 from batchpoint.control.data_references import MODEL_TYPES, DataReferences, model_reference
 from batchpoint.control.input_checks import InputChecks
-from batchpoint.control.output_checks import OutputChecks
+from batchpoint.control.output_checks import OutputChecks, Wanted
 from batchpoint.control.pipeline_outputs import OutputPlan, planned_outputs
 from batchpoint.control.prepared_pipeline import PreparedPipeline, StepParts
 from batchpoint.control.step_specs import StepSpecs
 from batchpoint.core.graph import FlatStep, Graph, flatten
 from batchpoint.core.graph_values import step_inputs
 from batchpoint.core.input_values import expected, fits, values_for
-from batchpoint.domain.component import ComponentInput, Scalar, StepData
+from batchpoint.domain.component import (
+    FILE_TYPES,
+    CommandComponent,
+    ComponentInput,
+    Scalar,
+    StepData,
+)
 from batchpoint.domain.compute import Compute
 from batchpoint.domain.errors import Finding, Invalid
 from batchpoint.domain.ids import job_name
@@ -122,6 +129,15 @@ class PipelineJobs:
         )
         return _job(wish.name, wish.created_at, parent), made
 
+    def check_places(self, graph: Graph, above: str, collected: CollectedFindings) -> None:
+        """See whether places of outputs that are written in a pipeline can be such at all."""
+        for step in graph.steps.values():
+            for name, sink in step.outputs.items():
+                uri, field = sink.uri, joined(above, f"{step.where}.outputs.{name}.path")
+                if uri is not None:
+                    wanted = Wanted(step.name, name, sink.type in FILE_TYPES, field)
+                    collected.tried(field, partial(self._outputs.place, uri, wanted))
+
     # --- inputs --------------------------------------------------------------------------------
 
     def _values(
@@ -162,7 +178,7 @@ class PipelineJobs:
                 )
             return found
 
-        return collected.tried("", look, inside=True)
+        return collected.tried(where, look)
 
     def _inputs_of(
         self,
@@ -184,7 +200,7 @@ class PipelineJobs:
             elif isinstance(value, StepData | JobInput):
                 data = value if isinstance(value, JobInput) else parts.data[name]
                 if isinstance(value, StepData):
-                    data = self._inline(data, f"{step.where}.inputs.{name}", collected)
+                    data = self._inline(step, data, f"{step.where}.inputs.{name}", collected)
                 told["data"] = data
                 mode = mode or data.mode
             else:
@@ -192,8 +208,17 @@ class PipelineJobs:
             made[name] = StepInput.model_validate({**told, "mode": mode or "ro_mount"})
         return made
 
-    def _inline(self, data: JobInput, where: str, collected: CollectedFindings) -> JobInput:
-        return collected.tried(where, lambda: self._inputs.checked(data, where)) or data
+    def _inline(
+        self, step: FlatStep, data: JobInput, where: str, collected: CollectedFindings
+    ) -> JobInput:
+        field = f"{where}.path"
+        checked = collected.tried(field, lambda: self._inputs.checked(data, where))
+        if checked is None:
+            return data
+        if isinstance(step.component, CommandComponent) and (checked.uris or checked.pattern):
+            told = "a command takes one file or folder, neither several nor a pattern"
+            collected.add(field, told, "field_unsupported")
+        return checked
 
     # --- computes ------------------------------------------------------------------------------
 

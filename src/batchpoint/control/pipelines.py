@@ -95,6 +95,7 @@ class Pipelines:
         assert graph is not None
         resolving = _Resolving(self._assets, self._computes, collected, where)
         resolving.look_up(graph)
+        self._jobs.check_places(graph, where, collected)
         collected.raise_any()
         resolving.build(self._environments, log)
         collected.raise_any()

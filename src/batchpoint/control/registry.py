@@ -125,7 +125,8 @@ class Registry(Computes):
             kept = kept if isinstance(kept, DeployedModel) else None
             made = self._models.resolved(deployment, log, kept)
         else:
-            kept = self._stored(deployment) if kept is None else kept
+            if None not in (deployment.component, deployment.job_definition) and kept is None:
+                kept = self._stored(deployment)  # sent back as it was shown
             kept = kept if isinstance(kept, DeployedPipeline) else None
             made = self._pipelines.resolved(deployment, log, kept)
         return self._save_deployment(made, set_default=set_default)

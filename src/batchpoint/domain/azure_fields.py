@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 _ONLINE = "it belongs to online endpoints; remove it"
-_PIPELINE = "pipelines are not supported yet; deploy a model"
+_OF_PIPELINES = "it belongs to deployments of type pipeline; remove it"
+_ONE_NODE = "a command runs on one node; let a parallel component spread work over several"
 _NO_CONTAINERS = "jobs run as processes, not in containers; remove it"
 _NO_MACHINES = "no machines are created here; remove it"
 _SERVERS_USER = "everything runs as the server's user; remove it"
@@ -21,14 +22,24 @@ REFUSED: dict[str, str] = {
     "readiness_probe": _ONLINE,
     "scale_settings": _ONLINE,
     "inference_config": _ONLINE,
-    "component": _PIPELINE,
-    "job_definition": _PIPELINE,
-    "default_compute": _PIPELINE,
-    "default_datastore": _PIPELINE,
-    "continue_on_step_failure": _PIPELINE,
-    "force_rerun": _PIPELINE,
+    "component": _OF_PIPELINES,
+    "job_definition": _OF_PIPELINES,
+    "default_compute": _OF_PIPELINES,
+    "default_datastore": _OF_PIPELINES,
+    "continue_on_step_failure": _OF_PIPELINES,
+    "force_rerun": _OF_PIPELINES,
+    "distribution": _ONE_NODE,
+    "docker": _NO_CONTAINERS,
+    "additional_includes": "put these files into the folder of code",
+    "services": "no services are opened into a running step; remove it",
+    "queue_settings": "steps start as soon as there is room on their compute; remove it",
+    "job_tier": "steps start as soon as there is room on their compute; remove it",
+    "schedule": "nothing starts by itself; call the endpoint from a scheduler of yours",
+    "sweep_job": "sweeps are not supported; let a command try the values",
+    "search_space": "sweeps are not supported; let a command try the values",
+    "source_job_id": "name the job as job_definition: azureml:JOB",
     "partition_keys": "input is cut by files and rows, not by key; remove it",
-    "mini_batch_error_threshold": "failures are counted by item: use error_threshold",
+    "mini_batch_error_threshold": "it belongs to parallel components; use error_threshold",
     "docker_args": _NO_CONTAINERS,
     "shm_size": _NO_CONTAINERS,
     "max_instance_count": f"{_BY_COUNT} and do not grow; remove it",
