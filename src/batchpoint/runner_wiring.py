@@ -22,6 +22,7 @@ from batchpoint.ledger.ledger import Ledger
 from batchpoint.runner.job_spans import JobSpans
 from batchpoint.runner.score_runner import RunnerParts, ScoreRunner
 from batchpoint.runner.score_step import ScoreStepParts, StepResult, run_score_step
+from batchpoint.runner.step_inputs import variables_for
 from batchpoint.runner.step_run import PipelineParts
 from batchpoint.runner.supervisor_link import SupervisorLink
 from batchpoint.storage.content_identity import content_identity
@@ -116,6 +117,10 @@ def _pipeline_parts(
 
     from batchpoint.engines.local_commands import LocalCommands  # noqa: PLC0415
 
+    tracking_uri = (
+        place.environ.get("MLFLOW_TRACKING_URI") or (place.home / "mlflow").resolve().as_uri()
+    )
+
     async def score(
         child: Job, inputs: Mapping[str, Scalar | JobInput], access: StorageAccess
     ) -> StepResult:
@@ -129,6 +134,7 @@ def _pipeline_parts(
             owner=f"{job.name}:{epoch}",
             prepare=list,  # the environment is ready when a step begins
             access=access,
+            variables=variables_for(child, tracking_uri),
         )
         return await run_score_step(child, inputs, parts)
 
@@ -142,8 +148,7 @@ def _pipeline_parts(
         identify=content_identity,
         register=place.register,
         score=score,
-        tracking_uri=place.environ.get("MLFLOW_TRACKING_URI")
-        or (place.home / "mlflow").resolve().as_uri(),
+        tracking_uri=tracking_uri,
         saw=saw,
     )
 

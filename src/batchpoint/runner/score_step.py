@@ -22,12 +22,13 @@ from batchpoint.domain.job import (
     PublishedOutput,
 )
 from batchpoint.domain.job_pointers import JobInput
+from batchpoint.domain.job_spec import ScoreSpec
 from batchpoint.engines.interface import Engine
 from batchpoint.formats.layout import JobFolder
 from batchpoint.ledger.ledger import Ledger
+from batchpoint.node.step_files import StepFiles
 from batchpoint.runner import causes
 from batchpoint.runner.score_runner import RunnerParts, ScoreRunner
-from batchpoint.runner.step_files import StepFiles
 
 StepOutcome = Literal["completed", "failed", "stopped", "lost"]
 _OUTCOMES: dict[JobState, StepOutcome] = {
@@ -44,6 +45,7 @@ class ScoreStepParts:
     `engine_for` makes the engine of the child as it is really run, under its epoch. `folder` is the
     child's own. `owner` names the runner in the ledger. `prepare` makes sure that the child's
     environment can be used (see `RunnerParts`). `access` opens all that the step reads and writes.
+    `variables` tell scripts where they run; those of the step win over them.
     """
 
     ledger: Ledger
@@ -53,6 +55,7 @@ class ScoreStepParts:
     owner: str
     prepare: Callable[[], list[str]]
     access: StorageAccess = field(default_factory=StorageAccess, repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ async def run_score_step(
         assert now.status.state in TERMINAL_STATES, now.status.state
         return _result(now.status)
     files = StepFiles(now, inputs, parts.folder, parts.access)
-    actual = now.model_copy(update={"spec": files.actual})
+    actual = now.model_copy(update={"spec": _with_variables(files.actual, parts.variables)})
     ends: list[JobStatus] = []
     runner = ScoreRunner(
         actual,
@@ -123,7 +126,15 @@ async def run_score_step(
         if error.code != "lease_lost":
             raise
         return StepResult("lost", causes.cause_from(error))
+    finally:
+        files.stop()
     return _result(ends[-1])
+
+
+def _with_variables(spec: ScoreSpec, variables: Mapping[str, str]) -> ScoreSpec:
+    own = {**variables, **spec.settings.environment_variables}
+    settings = spec.settings.model_copy(update={"environment_variables": own})
+    return spec.model_copy(update={"settings": settings})
 
 
 def _result(status: JobStatus) -> StepResult:

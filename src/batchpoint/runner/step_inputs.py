@@ -9,7 +9,7 @@ from typing import cast
 from batchpoint.domain.component import DataType, Scalar
 from batchpoint.domain.job import Job, PublishedOutput
 from batchpoint.domain.job_pointers import JobInput
-from batchpoint.domain.job_spec import CommandSpec, StepPlace
+from batchpoint.domain.job_spec import CommandSpec, ScoreSpec, StepPlace
 
 Published = Mapping[str, Mapping[str, PublishedOutput]]
 """What steps have published: by the step's name and the output's."""
@@ -48,9 +48,9 @@ def known_contents(place: StepPlace, published: Published) -> dict[str, str | No
 
 
 def variables_for(child: Job, tracking_uri: str) -> dict[str, str]:
-    """Return the environment variables that tell a command where it runs; the user's own win."""
+    """Return the environment variables that tell a step where it runs; the user's own win."""
     spec, place = child.spec, child.spec.step
-    assert isinstance(spec, CommandSpec)
+    assert isinstance(spec, CommandSpec | ScoreSpec)
     assert place is not None
     context = {
         "batchpoint.job": child.name,
@@ -66,5 +66,6 @@ def variables_for(child: Job, tracking_uri: str) -> dict[str, str]:
     }
     if tracking_uri.startswith("file:"):
         told["MLFLOW_ALLOW_FILE_STORE"] = "true"  # newer versions of MLflow want to be told
-    mine = spec.environment_variables
+    scores = isinstance(spec, ScoreSpec)
+    mine = spec.settings.environment_variables if scores else spec.environment_variables
     return {name: value for name, value in told.items() if name not in mine}
