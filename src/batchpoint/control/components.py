@@ -20,6 +20,7 @@ from batchpoint.domain.component import (
     CommandComponent,
     Component,
     ParallelComponent,
+    ParallelTask,
     PipelineComponent,
     Scalar,
     Step,
@@ -27,11 +28,11 @@ from batchpoint.domain.component import (
 )
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.references import AssetReference, RegistryReference, asset_reference
+from batchpoint.ledger.ledger import ANONYMOUS, Ledger
 
 if TYPE_CHECKING:
     from batchpoint.clock import Clock
     from batchpoint.control.assets import Assets
-    from batchpoint.ledger.ledger import Ledger
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 # What may differ between two uses of the same content.
@@ -111,118 +112,109 @@ class Components(AssetVersions[Component]):
         stored = self.register(unnamed, reuse=True)
         return reference_of(stored), stored
 
-    # --- settling ------------------------------------------------------------------------------
-
     def _settled(self, component: Component) -> tuple[Component, tuple[str, ...]]:
-        collected = CollectedFindings()
-        facts: list[str] = []
-        if isinstance(component, PipelineComponent):
-            collected.tried("", lambda: flatten(component, self.found))
-        else:
-            collected.extend(check_component(component))
-        if isinstance(component, ParallelComponent):
-            collected.extend(check_parallel(component))
-        match component:
-            case CommandComponent():
-                settled = self._command(component, collected, facts)
-            case ParallelComponent():
-                settled = self._parallel(component, collected, facts)
-            case PipelineComponent():
-                settled = self._pipeline(component, collected, facts)
-        collected.raise_any()
+        settling = _Settling(self, self._assets)
+        settled = settling.settled(component)
+        settling.collected.raise_any()
         content = settled.model_dump(mode="json", exclude=_NO_CONTENT, exclude_defaults=True)
-        facts = [component.type, json.dumps(content, sort_keys=True), *facts]
-        return settled, tuple(facts)
+        text = json.dumps(content, sort_keys=True)
+        return settled, (component.type, text, *settling.facts)
 
-    def _command(
-        self, component: CommandComponent, collected: CollectedFindings, facts: list[str]
-    ) -> CommandComponent:
-        told = {
-            "code": self._code(component.code, "code", collected),
-            "environment": self._environment(
-                component.environment, "environment", collected, facts
-            ),
-        }
-        return component.model_copy(update=told)
 
-    def _parallel(
-        self, component: ParallelComponent, collected: CollectedFindings, facts: list[str]
-    ) -> ParallelComponent:
-        task = component.task
+class _Settling:
+    """One component on its way into the registry: what it names is looked up and pinned.
+
+    `facts` are hashes of what it names by references, `collected` all that is wrong.
+    """
+
+    def __init__(self, components: Components, assets: Assets) -> None:
+        self.collected = CollectedFindings()
+        self.facts: list[str] = []
+        self._components = components
+        self._assets = assets
+        self._inline: dict[str, tuple[str, Component]] = {}
+
+    def settled(self, component: Component) -> Component:
+        match component:
+            case PipelineComponent():
+                self.collected.tried("", lambda: flatten(component, self._components.found))
+                jobs = {
+                    name: self._step(step, f"jobs.{name}") for name, step in component.jobs.items()
+                }
+                return component.model_copy(update={"jobs": jobs})
+            case ParallelComponent():
+                self.collected.extend([*check_component(component), *check_parallel(component)])
+                return component.model_copy(update={"task": self._task(component.task)})
+            case CommandComponent():
+                self.collected.extend(check_component(component))
+                told = {
+                    "code": self._code(component.code, "code"),
+                    "environment": self._environment(component.environment, "environment"),
+                }
+                return component.model_copy(update=told)
+
+    def _task(self, task: ParallelTask) -> ParallelTask:
         told: dict[str, object] = {
-            "code": self._code(task.code, "task.code", collected),
-            "environment": self._environment(
-                task.environment, "task.environment", collected, facts
-            ),
+            "code": self._code(task.code, "task.code"),
+            "environment": self._environment(task.environment, "task.environment"),
         }
         given = task.model
         if given is not None:
             inline = not isinstance(given, str)
-            found = collected.tried(
+            found = self.collected.tried(
                 "task.model", lambda: self._assets.resolve_model(given), inside=inline
             )
             if found is not None:
                 told["model"] = found[0]
-                facts.append(found[1].hash)
-        return component.model_copy(update={"task": task.model_copy(update=told)})
+                self.facts.append(found[1].hash)
+        return task.model_copy(update=told)
 
-    def _pipeline(
-        self, component: PipelineComponent, collected: CollectedFindings, facts: list[str]
-    ) -> PipelineComponent:
-        jobs = {
-            name: self._step(step, f"jobs.{name}", collected, facts)
-            for name, step in component.jobs.items()
-        }
-        return component.model_copy(update={"jobs": jobs})
-
-    def _step(self, step: Step, where: str, collected: CollectedFindings, facts: list[str]) -> Step:
-        reference, component = self._nested(step.component, f"{where}.component", collected, facts)
-        environment = self._environment(step.environment, f"{where}.environment", collected, facts)
+    def _step(self, step: Step, where: str) -> Step:
+        reference, component = self._nested(step.component, f"{where}.component")
         inputs: dict[str, Scalar | StepData | None] = {}
         for name, value in step.inputs.items():
             inputs[name] = value
             if isinstance(value, StepData):
                 declared = component and component.inputs.get(name)
                 kind = value.type or (declared.type if declared else None)
-                inputs[name] = self._pinned(value, kind, f"{where}.inputs.{name}", collected)
+                inputs[name] = self._pinned(value, kind, f"{where}.inputs.{name}")
+        environment = self._environment(step.environment, f"{where}.environment")
         told = {"component": reference, "environment": environment, "inputs": inputs}
         return step.model_copy(update=told)
 
     def _nested(
-        self,
-        given: str | Component,
-        where: str,
-        collected: CollectedFindings,
-        facts: list[str],
+        self, given: str | Component, where: str
     ) -> tuple[str | Component, Component | None]:
         if isinstance(given, str):
-            found = collected.tried(where, partial(self.found, given))
+            found = self.collected.tried(where, partial(self._components.found, given))
         else:
-            found = collected.tried(where, partial(self.anonymous, given), inside=True)
+            same = given.model_dump_json()
+            found = self._inline.get(same) or self.collected.tried(
+                where, partial(self._components.anonymous, given), inside=True
+            )
+            if found is not None:
+                self._inline[same] = found
         if found is None:
             return given, None
-        facts.append(self.content_of(cast("str", found[1].name), found[1].version))
+        component = found[1]
+        if component.name != ANONYMOUS:  # whose version is the hash of their content
+            name = cast("str", component.name)
+            self.facts.append(self._components.content_of(name, component.version))
         return found
 
     # --- what is named -------------------------------------------------------------------------
 
-    def _code(self, given: str | None, where: str, collected: CollectedFindings) -> str | None:
+    def _code(self, given: str | None, where: str) -> str | None:
         if given is None:
             return None
-        found = collected.tried(where, lambda: self._assets.code_files(given, where))
+        found = self.collected.tried(where, lambda: self._assets.code_files(given, where))
         return given if found is None else found.reference
 
-    def _environment(
-        self,
-        given: str | Environment | None,
-        where: str,
-        collected: CollectedFindings,
-        facts: list[str],
-    ) -> str | Environment | None:
+    def _environment(self, given: str | Environment | None, where: str) -> str | Environment | None:
         if given is None:
             return None
         inline = not isinstance(given, str)
-        found = collected.tried(
+        found = self.collected.tried(
             where, lambda: self._assets.resolve_environment(given), inside=inline
         )
         if found is None:
@@ -230,16 +222,13 @@ class Components(AssetVersions[Component]):
         reference, environment = found
         if environment is not None:
             name = cast("str", environment.name)
-            facts.append(self._assets.environments.content_of(name, environment.version))
+            self.facts.append(self._assets.environments.content_of(name, environment.version))
         return reference
 
-    def _pinned(
-        self, given: StepData, kind: str | None, where: str, collected: CollectedFindings
-    ) -> StepData:
+    def _pinned(self, given: StepData, kind: str | None, where: str) -> StepData:
         """Return inline data with labels and short spellings replaced by what they mean now."""
-        model = kind in MODEL_TYPES
-        field = joined(where, "path")
-        path = collected.tried(
+        model, field = kind in MODEL_TYPES, joined(where, "path")
+        path = self.collected.tried(
             field, lambda: self._assets.pinned_data(given.path, model=model, where=field)
         )
         return given if path is None else given.model_copy(update={"path": path})
