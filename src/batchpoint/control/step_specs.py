@@ -175,7 +175,10 @@ class StepSpecs:
             "environment": self._prepared.environments[parts.environment].hash,
             "variables": _variables(step),
             "inputs": {name: _input_identity(each) for name, each in sorted(inputs.items())},
-            "outputs": {name: [each.type, each.mode] for name, each in sorted(outputs.items())},
+            # Real folders are the same to a command, however they came about.
+            "outputs": {
+                name: [each.type, each.mode == "direct"] for name, each in sorted(outputs.items())
+            },
         }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
@@ -185,7 +188,7 @@ def _input_identity(given: StepInput) -> list[object]:
     literal = None if given.value is None else [type(given.value).__name__, given.value]
     # A command that is given the URI itself may compute with its text.
     uris = given.data.sources if given.mode == "direct" and given.data is not None else ()
-    return [given.type, given.mode, literal, *uris]
+    return [given.type, given.mode == "direct", literal, *uris]
 
 
 def _variables(step: FlatStep) -> dict[str, str]:
