@@ -9,7 +9,13 @@ from pydantic import Field, ValidationError
 
 from batchpoint.domain.job import PublishedOutput
 from batchpoint.domain.model_shape import Noun
-from batchpoint.formats.durable import damaged, read_whole, write_durably
+from batchpoint.formats.durable import (
+    damaged,
+    read_whole,
+    storage_error,
+    temporary_of,
+    write_durably,
+)
 from batchpoint.formats.receipt import ReceiptFile
 
 RECEIPT_FORMAT = "batchpoint-command-receipt/1"
@@ -63,6 +69,20 @@ class CommandReceipt(Noun):
 def write_command_record(path: Path, record: CommandRecord) -> None:
     """Write a record durably, in place of the one before; raises Unavailable."""
     write_durably(path, [record.model_dump_json().encode()])
+
+
+def note_published(path: Path, record: CommandRecord) -> None:
+    """Replace a record by one that says what was published; raises Unavailable.
+
+    It need not outlive a power cut: the attempt is then made again, and takes back what is there.
+    """
+    temporary = temporary_of(path)
+    try:
+        temporary.write_bytes(record.model_dump_json().encode())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise storage_error(error, path) from error
 
 
 def read_command_record(path: Path) -> CommandRecord:

@@ -28,11 +28,10 @@ class Attempt:
     Whatever process of an attempt still runs holds its lock, also when its agent is dead.
     """
 
-    def __init__(self, job_dir: Path, lock: int, scratch: Path) -> None:
+    def __init__(self, lock: int, scratch: Path) -> None:
         """Made by `begin`."""
         self.lock = lock
         self.scratch = scratch
-        self._work = job_dir
 
     @classmethod
     def begin(cls, job_dir: Path, patience_seconds: float = PREDECESSOR_SECONDS_MAX) -> Attempt:
@@ -43,10 +42,11 @@ class Attempt:
         """
         work = JobFolder(job_dir).work
         try:
-            work.mkdir(parents=True, exist_ok=True)
+            job_dir.mkdir(parents=True, exist_ok=True)
             lock = os.open(job_dir / "command.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 _lock(lock, job_dir, patience_seconds)
+                work.mkdir(exist_ok=True)
                 for left in work.glob(f"{_PREFIX}*"):
                     shutil.rmtree(left, ignore_errors=True)
                 scratch = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=work))
@@ -55,7 +55,7 @@ class Attempt:
                 raise
         except OSError as error:
             raise storage_error(error, work) from error
-        return cls(job_dir, lock, scratch)
+        return cls(lock, scratch)
 
     def end(self) -> None:
         """Remove the folder, and let the next attempt begin; idempotent."""

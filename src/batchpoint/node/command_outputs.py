@@ -13,6 +13,7 @@ from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.job_spec import StepOutput
 from batchpoint.formats.command_record import (
     CommandRecord,
+    note_published,
     read_command_record,
     write_command_record,
 )
@@ -166,7 +167,7 @@ class CommandOutputs:
         published = {name: self._published(name, each) for name, each in self._declared.items()}
         if self._outputs:
             self._step("done")
-            write_command_record(self._path, record.model_copy(update={"published": published}))
+            note_published(self._path, record.model_copy(update={"published": published}))
         return published
 
     def withdraw(self) -> None:
