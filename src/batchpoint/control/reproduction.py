@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +14,14 @@ from batchpoint.core.messages import Assignment
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import Invalid, NotFound
 from batchpoint.domain.job import Job
+from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.minibatch import MiniBatch, Task
 from batchpoint.formats.layout import JobFolder
 from batchpoint.formats.manifest import Segment, read_segment
+from batchpoint.formats.step_arguments import read_arguments
 from batchpoint.node.remote_files import remote_files
 from batchpoint.node.staging import Staging, staged_names
+from batchpoint.node.step_files import StepFiles
 from batchpoint.node.ticket import Ticket
 from batchpoint.node.wire import NodeOrder
 from batchpoint.node.worker_launch import Launch
@@ -79,7 +83,7 @@ def prepared_for(
     output, work = scratch / "output", scratch / "work"
     for made in (output, work):
         made.mkdir()
-    launch = Launch(order, scratch)
+    launch = Launch(_of_step(job, order, scratch), scratch)
     ticket = _staged(order, place, scratch)
     load = launch.load(output, output)
     # What the rows would be in a Parquet file, people read as text.
@@ -93,6 +97,28 @@ def prepared_for(
         place.mini_batch.number,
         [one.name for one in ticket.slices],
     )
+
+
+def data_of(job: Job, folder: JobFolder) -> tuple[str, ...]:
+    """Return the URIs of all that has to be opened to score something of a job again.
+
+    Raises: Unavailable: what the job has noted of its inputs cannot be read.
+    """
+    noted = read_arguments(folder.arguments)
+    given = () if noted is None else noted.inputs.values()
+    beside = (each for each in given if isinstance(each, JobInput))
+    return (*job.scoring.input.sources, *(uri for each in beside for uri in each.sources))
+
+
+def _of_step(job: Job, order: NodeOrder, scratch: Path) -> NodeOrder:
+    """Have a step's other inputs here again, and new folders for what its script writes."""
+    noted = read_arguments(JobFolder(order.job_dir).arguments)
+    if noted is None:
+        return order
+    folder = JobFolder(scratch / "step")
+    folder.make()
+    StepFiles(job, noted.inputs, folder, order.access).arrange()
+    return replace(order, job_dir=folder.root)
 
 
 class _Place(NamedTuple):

@@ -102,8 +102,7 @@ class StepFiles:
         for attempt in count():
             try:
                 self._refuse_existing()
-                self._make_folders()
-                return notes + self._prepare_arguments()
+                return notes + self.arrange()
             except BatchpointError as error:
                 if not error.retryable or self._stopped.is_set():
                     raise
@@ -119,6 +118,14 @@ class StepFiles:
         self._stopped.set()
         if self._staging is not None:
             self._staging.stop()
+
+    def arrange(self) -> list[str]:
+        """Do what `prepare` does, once, and without a look at where outputs will be published.
+
+        Raises: as `prepare`, and Unavailable; Stopped when `stop` was called.
+        """
+        self._make_folders()
+        return self._prepare_arguments()
 
     def _refuse_existing(self) -> None:
         """Say before hours of scoring, not after them, that an output cannot be published."""
@@ -160,7 +167,7 @@ class StepFiles:
             text = output.uri if direct else str(self._place(name, output))
             values["outputs", name] = text
         words, driver = script_arguments(self._template, values, self._read)
-        write_arguments(path, words)
+        write_arguments(path, words, self._order.inputs)
         return [
             f"--{name} {text} in program_arguments is about machinery of Azure's that is not here "
             "and has no effect".replace("  ", " ")

@@ -189,10 +189,10 @@ def _arguments(order: NodeOrder) -> tuple[str, ...]:
     if order.spec.arguments is None:
         return ()
     path = JobFolder(order.job_dir).arguments
-    words = read_arguments(path)
-    if words is None:
+    found = read_arguments(path)
+    if found is None:
         raise Unavailable(f"there is no {path}: the step has not got as far as its inputs")
-    return tuple(words)
+    return tuple(found.arguments)
 
 
 def _parameters(settings: ScoringSettings) -> str:

@@ -74,6 +74,11 @@ class World:
         uri = uri_of(self.folder.results)
         return AssembledOutput(uri, "predictions.csv", 1, 1, 0, 1, 0, 0, files)
 
+    def arguments(self) -> list[str]:
+        found = read_arguments(self.folder.arguments)
+        assert found is not None
+        return found.arguments
+
     def published(self) -> dict[str, str]:
         return {
             str(path.relative_to(self.out)): path.read_text()
@@ -177,14 +182,14 @@ def test_only_inputs_that_arguments_name_are_brought(tmp_path: Path) -> None:
     )
     assert files.prepare() == []
     place = world.folder.work / "outputs" / "files"
-    assert read_arguments(world.folder.arguments) == ["--a", str(here), str(place)]
+    assert world.arguments() == ["--a", str(here), str(place)]
 
 
 def test_arguments_stay_what_they_were(tmp_path: Path) -> None:
     world = World(tmp_path, arguments="${{inputs.a}}")
     world.files(a="first").prepare()
     world.files(a="second").prepare()
-    assert read_arguments(world.folder.arguments) == ["first"]
+    assert world.arguments() == ["first"]
 
 
 def test_an_input_that_is_not_there(tmp_path: Path) -> None:
