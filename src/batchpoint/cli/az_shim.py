@@ -25,6 +25,7 @@ az_shim = new_app()
 
 _MARK = "batchpoint.cli.az_shim"
 _DONE_WITH_FAILED_ITEMS = 3
+_STEP_TYPES = {"command": "command", "score": "parallel", "pipeline": "pipeline"}
 _COLLECTIONS = {
     "batch-endpoint": "batchEndpoints",
     "model": "models",
@@ -128,12 +129,14 @@ def az_job(job: dict[str, Any], page: str) -> dict[str, Any]:
 
     `page` is the server's address, or empty when there is none.
     """
-    spec, status = job["spec"], job["status"]
+    spec, status, step = job["spec"], job["status"], job["spec"].get("step")
+    name, kind = job["name"], spec.get("type", "score")
     return {
-        "name": job["name"],
-        "display_name": job["name"],
-        "id": f"{WORKSPACE_ID}/jobs/{job['name']}",
-        "type": "pipeline",
+        "name": name,
+        "display_name": spec.get("display_name") or (step["name"] if step else name),
+        "id": f"{WORKSPACE_ID}/jobs/{name}",
+        # A job that scores is a pipeline of one step there.
+        "type": _STEP_TYPES[kind] if step else "pipeline",
         "status": status["state"],
         "experiment_name": spec["experiment_name"] or spec["endpoint_name"],
         "description": spec["description"],
@@ -141,20 +144,48 @@ def az_job(job: dict[str, Any], page: str) -> dict[str, Any]:
         "properties": {
             "endpoint_name": spec["endpoint_name"],
             "deployment_name": spec["deployment_name"],
+            **({"parent_job_name": step["parent"]} if step else {}),
         },
         "creation_context": {"created_at": job["created_at"]},
-        "inputs": {"data": spec["input"]},
-        "outputs": {
-            "score": {
-                "type": "uri_folder",
-                "path": status["output_uri"] or spec["output"]["uri"],
-            }
-        },
+        "inputs": _az_inputs(spec),
+        "outputs": _az_outputs(job),
         "progress": status["progress"],
         "error": status["error"],
         "warnings": status["warnings"],
-        "services": {"Studio": {"endpoint": f"{page}/jobs/{job['name']}" if page else None}},
+        "services": {"Studio": {"endpoint": f"{page}/jobs/{name}" if page else None}},
     }
+
+
+def _az_inputs(spec: dict[str, Any]) -> dict[str, Any]:
+    """Give the inputs of a job by name; what other steps write is bound as in a file."""
+    if spec.get("type", "score") == "pipeline":
+        return spec["inputs"]
+    if spec.get("step") is None:
+        return {"data": spec["input"]}
+    return {name: _az_step_input(given) for name, given in spec["step"]["inputs"].items()}
+
+
+def _az_step_input(given: dict[str, Any]) -> object:
+    if given["output"] is not None:
+        bound = given["output"]
+        return f"${{{{parent.jobs.{bound['step']}.outputs.{bound['output']}}}}}"
+    return given["data"] if given["data"] is not None else given["value"]
+
+
+def _az_outputs(job: dict[str, Any]) -> dict[str, Any]:
+    """Give the outputs of a job by name, those that are not there yet without a path."""
+    spec, status = job["spec"], job["status"]
+    published = cast("dict[str, dict[str, Any]]", status.get("outputs") or {})
+    told: dict[str, Any] = {
+        name: {"type": o["type"], "path": o["uri"]} for name, o in published.items()
+    }
+    if spec.get("type", "score") == "pipeline":
+        return {name: told.get(name, {"type": None, "path": None}) for name in spec["outputs"]}
+    if spec.get("step") is not None:
+        expected = spec["step"]["outputs"].items()
+        return {name: told.get(name, {"type": o["type"], "path": o["uri"]}) for name, o in expected}
+    path = status["output_uri"] or spec["output"]["uri"]
+    return {"score": {"type": "uri_folder", "path": path}}
 
 
 def _az_resource(noun: str, entry: dict[str, Any]) -> dict[str, Any]:

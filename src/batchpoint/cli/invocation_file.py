@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -22,7 +23,7 @@ from batchpoint.cli.yaml_nodes import (
     yaml_error,
 )
 from batchpoint.cli.yaml_overrides import set_path, tree_of
-from batchpoint.cli.yaml_places import Places
+from batchpoint.cli.yaml_places import Places, told_at_places
 from batchpoint.cli.yaml_steps import check_named
 from batchpoint.client.pointers import data_uri
 from batchpoint.domain.component import DATA_TYPES
@@ -167,6 +168,19 @@ def load_invocation(
     except FieldErrors as error:
         raise FieldErrors([_as_written(problem, moved) for problem in error.problems]) from None
     return LoadedInvocation(noun, source.warnings, open_types, Places(tree))
+
+
+@contextmanager
+def told_as_asked(places: Places) -> Generator[None]:
+    """Tell what is wrong with an invocation where it was written, or how to write it."""
+    try:
+        with told_at_places(places):
+            yield
+    except Invalid as error:
+        if error.where != "input" or not error.message.startswith("is missing"):
+            raise
+        sentence = "is missing: say with --input which file or folder (or URI) to score"
+        raise Invalid(sentence, code=error.code, where=error.where) from error
 
 
 def with_found_types(client: Client, body: Invocation, names: Collection[str]) -> Invocation:

@@ -20,7 +20,7 @@ from batchpoint.cli.text_tables import (
     wrapped,
 )
 from batchpoint.domain.job import TERMINAL_STATES, ErrorInfo, Job, JobState, Progress
-from batchpoint.domain.job_spec import PipelineSpec, ResolvedModel, ScoreSpec
+from batchpoint.domain.job_spec import PipelineSpec, ResolvedModel, ScoreSpec, ScoringSettings
 from batchpoint.domain.results import ResultsHead
 
 _FAULTS = {
@@ -238,7 +238,6 @@ def job_card(job: Job, width: int, now: datetime) -> str:
     timeout = f"{settings.timeout_seconds} s" if settings.timeout_seconds else "adaptive"
     if not settings.timeout_seconds and progress.timeout_seconds:
         timeout += f" ({progress.timeout_seconds:,.0f} s now)"
-    threshold = "none" if settings.error_threshold in (None, -1) else settings.error_threshold
     running = status.ended_at or now
     fields = [
         ("state", status.state.value),
@@ -249,7 +248,7 @@ def job_card(job: Job, width: int, now: datetime) -> str:
         ("input", f"{spec.input.shown} ({spec.input.type})"),
         ("data asset", spec.input.asset or ""),
         ("parameters", parameters_line(settings.parameters)),
-        ("output", status.output_uri or f"{spec.output.uri} (not complete)"),
+        *_output_fields(job),
         ("items", (f"{progress.items_done:,} of {rough}{progress.items_total:,} done, "
                   f"{progress.items_failed:,} failed")),
         ("rows", f"{progress.rows_done:,} done, {progress.rows_failed:,} failed"),
@@ -257,9 +256,9 @@ def job_card(job: Job, width: int, now: datetime) -> str:
         ("took", between(status.started_at, running)),
         ("compute", (f"{spec.compute}: {count(settings.instance_count, 'instance')} × "
                     f"{count(settings.max_concurrency_per_instance, 'worker')}")),
-        ("mini-batch", (f"{count(settings.mini_batch_size, 'file')}, "
+        ("mini-batch", (f"{_mini_batch(settings)}, "
                        f"{count(settings.max_retries, 'retry', 'retries')}, timeout {timeout}")),
-        ("threshold", f"{threshold}"),
+        ("threshold", _thresholds(settings)),
         ("webhook", webhook_line(job)),
     ]  # fmt: skip
     lines += [card_field(label, one_line(value)) for label, value in fields if value]
@@ -270,6 +269,34 @@ def job_card(job: Job, width: int, now: datetime) -> str:
 def warning_fields(job: Job) -> list[str]:
     """Give the lines of a card that tell what a job warned of."""
     return [card_field("warning", one_line(warning)) for warning in job.status.warnings]
+
+
+def _output_fields(job: Job) -> list[tuple[str, str]]:
+    """Name where results are; those of a step lie where its pipeline wants them."""
+    status, spec = job.status, job.scoring
+    if spec.step is None:
+        return [("output", status.output_uri or f"{spec.output.uri} (not complete)")]
+    if not status.outputs:
+        return [
+            ("output", f"{name}: {output.uri} (not complete)")
+            for name, output in spec.step.outputs.items()
+        ]
+    return [("output", f"{name}: {output.uri}") for name, output in status.outputs.items()]
+
+
+def _mini_batch(settings: ScoringSettings) -> str:
+    if settings.mini_batch_bytes is not None:
+        return f"{settings.mini_batch_bytes:,} bytes of files"
+    return count(settings.mini_batch_size, "file")
+
+
+def _thresholds(settings: ScoringSettings) -> str:
+    items, batches = settings.error_threshold, settings.mini_batch_error_threshold
+    percent = settings.allowed_failed_percent
+    told = [f"{items}"] if items not in (None, -1) else []
+    told += [count(batches, "mini-batch", "mini-batches")] if batches not in (None, -1) else []
+    told += [f"{percent} % of mini-batches"] if percent not in (None, -1) else []
+    return ", ".join(told) or "none"
 
 
 def _model_line(model: ResolvedModel | None) -> str:

@@ -34,7 +34,7 @@ class ProgressLine:
     def __init__(self) -> None:
         """Nothing has been shown yet."""
         self._rows = self._items = self._failed = self._total = 0
-        self._listed = False
+        self._listed = self._is_command = False
 
     def render(
         self,
@@ -51,9 +51,9 @@ class ProgressLine:
         """
         self._remember(progress)
         if state in (JobState.FAILED, JobState.CANCELED):
-            segments = [_Segment(0, state.value.lower()), *self._counts()]
+            segments = [_Segment(0, state.value.lower()), *self._done(progress)]
         elif state == JobState.CANCEL_REQUESTED:
-            segments = [_Segment(0, "canceling  stopping user code"), *self._counts()]
+            segments = [_Segment(0, "canceling  stopping user code"), *self._done(progress)]
         elif progress.phase == "scoring":
             segments = self._scoring(progress)
         elif progress.phase == "steps":
@@ -69,17 +69,22 @@ class ProgressLine:
         self._items = max(self._items, progress.items_done)
         self._failed = max(self._failed, progress.items_failed)
         self._listed = self._listed or progress.listed
+        self._is_command = self._is_command or progress.phase in ("inputs", "command")
         self._total = max(self._total, progress.items_total, self._items)
 
     def _counts(self) -> list[_Segment]:
-        if not self._total:
-            return []
         rough = "" if self._listed else "~"
         files = f"{self._items:,} / {rough}{count(self._total, 'file')}"
         segments = [_Segment(1, files)]
         if self._rows:
             segments.insert(0, _Segment(4, count(self._rows, "row")))
         return segments
+
+    def _done(self, progress: Progress) -> list[_Segment]:
+        """Say how far a job has come: in items, in steps; a command has no such numbers."""
+        if progress.steps_total:
+            return _steps(progress, ())
+        return [] if self._is_command else self._counts()
 
     def _scoring(self, progress: Progress) -> list[_Segment]:
         segments = [_Segment(0, "scoring"), *self._counts()]
@@ -99,7 +104,7 @@ class ProgressLine:
 
     def _preparing(self, progress: Progress) -> list[_Segment]:
         if progress.phase in ("writing", "done"):
-            return self._counts()
+            return self._done(progress)
         segments: list[_Segment] = []
         if self._total:
             found = count(self._total, "file")

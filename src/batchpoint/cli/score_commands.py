@@ -253,9 +253,13 @@ def invoke_command(
     """
     from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.error_report import warn
-    from batchpoint.cli.invocation_file import InputFlags, load_invocation, with_found_types
+    from batchpoint.cli.invocation_file import (
+        InputFlags,
+        load_invocation,
+        told_as_asked,
+        with_found_types,
+    )
     from batchpoint.cli.job_following import watch_to_end
-    from batchpoint.cli.yaml_places import told_at_places
 
     endpoint = given_name(name_argument, name, "endpoint")
     loaded = load_invocation(
@@ -279,7 +283,7 @@ def invoke_command(
         pairs={"--param": parameters or (), "--env": variables or ()},
     )
     warn(loaded.warnings)
-    with connected(will_invoke=True) as client, told_at_places(loaded.places):
+    with connected(will_invoke=True) as client, told_as_asked(loaded.places):
         body = with_found_types(client, loaded.noun, loaded.open_types)
         handle = client.send_invocation(endpoint, body, idempotency_key)
         if wait:

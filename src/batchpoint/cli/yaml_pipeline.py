@@ -37,7 +37,10 @@ def load_pipeline_job(
     read_inputs(source)
     read_outputs(source)
     reading = ComponentReading(source, path)
-    if isinstance(tree.items.get("jobs"), MapNode):
+    jobs = tree.items.get("jobs")
+    if isinstance(jobs, MapNode):
+        if not jobs.items:
+            source.refuse(jobs, "jobs", "has no steps: name at least one", "pipeline_invalid")
         read_steps(reading, tree, "")
         if reading.steps_in(tree) > limits.STEPS_IN_ALL_MAX:
             sentence = f"holds more than {limits.STEPS_IN_ALL_MAX:,} steps, nested ones included"

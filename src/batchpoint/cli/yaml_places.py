@@ -77,7 +77,8 @@ class _Walk:
             self.shown = []
             self.mark = below.mark
         elif id(below) not in self._places.inline:
-            self.shown.append(step)
+            is_pointer = step in ("uri", "uris") and self.shown[:1] in (["inputs"], ["outputs"])
+            self.shown.append("path" if is_pointer else step)  # as files of jobs say it
 
 
 @contextmanager
@@ -107,7 +108,12 @@ def _placed(error: BatchpointError, places: Places) -> FieldErrors | None:
         return None
     return FieldErrors(
         [
-            Problem(found[0] if found else places.tree.mark, found[1] if found else where, *rest)
-            for found, where, *rest in told
+            _problem(*(found or (places.tree.mark, where)), said, code)
+            for found, where, said, code in told
         ]
     )
+
+
+def _problem(mark: Mark, name: str, said: str, code: str) -> Problem:
+    """Name the field, but for what an option says: that names it itself."""
+    return Problem(mark, "" if mark.source.startswith("--") else name, said, code)

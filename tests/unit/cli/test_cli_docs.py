@@ -13,9 +13,18 @@ from batchpoint.cli import invocation_file
 from batchpoint.cli.command_tree import COMMANDS, load_command
 from batchpoint.cli.resource_view import SERVER_FIELDS
 from batchpoint.domain.asset import Code, Data, Environment, Model
+from batchpoint.domain.component import (
+    CommandComponent,
+    ComponentInput,
+    ComponentOutput,
+    ParallelComponent,
+    PipelineComponent,
+    Step,
+)
 from batchpoint.domain.compute import Compute
 from batchpoint.domain.datastore import Credentials, Datastore
 from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
+from batchpoint.domain.pipeline import PipelineDeployment, PipelineJob
 from batchpoint.settings import Settings, setting_keys
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -102,8 +111,29 @@ def test_every_field_has_its_row(title: str, model: type[BaseModel]) -> None:
     assert rows(title) == code, f"docs/yaml.md: fields of {title}"
 
 
-def rows(title: str) -> set[str]:
-    body = sections("yaml.md", "##")[title]
+@pytest.mark.parametrize("model", [PipelineJob, PipelineDeployment])
+def test_every_field_of_pipelines_has_its_row(model: type[BaseModel]) -> None:
+    title = "Pipeline job" if model is PipelineJob else "Pipeline deployment"
+    assert rows(title) == fields(model), f"docs/yaml.md: fields of {title}"
+
+
+def test_every_field_of_components_has_its_row() -> None:
+    code: set[str] = set()
+    for model in (CommandComponent, ParallelComponent, PipelineComponent):
+        code |= fields(model)
+    for side, entry in (("inputs", ComponentInput), ("outputs", ComponentOutput)):
+        code = (code - {side}) | fields(entry, f"{side}.NAME.")
+    step = fields(Step, "jobs.STEP.")
+    members = ("resources", "limits", "retry_settings")
+    step = {f for f in step if f.split(".")[2] not in members}
+    step |= {f"jobs.STEP.{member}" for member in members}
+    sides = {"jobs.STEP.inputs", "jobs.STEP.outputs"}
+    step = (step - sides) | {f"{side}.NAME" for side in sides}
+    assert rows("Component") | rows("Steps", "###") == (code - {"jobs"}) | step
+
+
+def rows(title: str, level: str = "##") -> set[str]:
+    body = sections("yaml.md", level)[title]
     found = re.findall(r"^\| ((?:`[^`]+`(?:, | \(or )?)+)\)? \|", body, flags=re.MULTILINE)
     return {name for row in found for name in re.findall(r"`([^`]+)`", row)}
 

@@ -11,7 +11,7 @@ from batchpoint.cli.yaml_fields import FieldErrors
 from batchpoint.cli.yaml_files import Flags
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import Invocation
-from batchpoint.domain.job_pointers import JobOutput
+from batchpoint.domain.job_pointers import JobInput, JobOutput, PipelineOutput
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +50,16 @@ def whole(
     )
 
 
-def pointed(*paths: str, kind: str | None = None, pattern: str | None = None) -> LoadedInvocation:
-    return whole(inputs=InputFlags(paths, kind=kind, pattern=pattern))
+def pointed(*paths: str, kind: str | None = None, pattern: str | None = None) -> JobInput:
+    found = whole(inputs=InputFlags(paths, kind=kind, pattern=pattern)).noun.input
+    assert found is not None
+    return found
+
+
+def data(found: Invocation, name: str = "d") -> JobInput:
+    value = found.inputs[name]
+    assert isinstance(value, JobInput)
+    return value
 
 
 def mistakes(
@@ -70,12 +78,14 @@ def test_azures_job_file(folder: Path) -> None:
         "compute: {instance_count: 3}\nretry_settings: {max_retries: 1, timeout: PT40S}\n"
         "mini_batch_size: 5\nsettings: {environment_variables: {A: 1}}\n"
     )
-    assert found.input.model_dump(exclude_unset=True) == {
+    assert data(found, "heart").model_dump(exclude_unset=True) == {
         "type": "uri_folder",
         "uri": str(folder / "data"),
+        "mode": "ro_mount",
     }
-    assert found.output is not None
-    assert found.output.uri == str(folder / "jobs" / "out")
+    assert found.input is None
+    scores = PipelineOutput(type="uri_file", uri=str(folder / "jobs" / "out"))
+    assert found.outputs == {"score": scores}
     overrides = found.overrides
     assert (overrides.instance_count, overrides.mini_batch_size) == (3, 5)
     assert (overrides.max_retries, overrides.timeout) == (1, 40)
@@ -98,7 +108,7 @@ def test_azures_job_file(folder: Path) -> None:
     ],
 )
 def test_the_type_of_the_input_is_found(data: str, kind: str) -> None:
-    assert pointed(data).noun.input.type == kind
+    assert pointed(data).type == kind
 
 
 def test_flags_win_over_sets_and_sets_over_the_file() -> None:
@@ -137,18 +147,16 @@ def test_mistakes_are_told_as_they_were_written() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("mini_batch_size: 1", "1:1: input: is missing: say with --input"),
-        ("inputs: {}", "inputs: has 0 entries: a model deployment takes exactly one"),
-        ("inputs: {a: {path: x}, b: {path: y}}", "inputs: has 2 entries"),
         ("inputs: [a]", "inputs: expected a mapping of names to data, got a list"),
-        ("inputs: {a: x}", "inputs.a: expected a mapping with type and path, got 'x'"),
-        ("inputs: {a: {type: string, default: x}}", "input: is missing: say with --input"),
+        ("inputs: {a: [x]}", "inputs.a: expected a mapping with type and path, got a list"),
+        ("inputs: {a-b: x}", "inputs.a-b: is not a name"),
+        ("outputs: {a: [x]}", "outputs.a: expected a mapping with type and path, got a list"),
         ("inputs: {a: {type: integer, default: x}}", "inputs.a: expected a whole number, got 'x'"),
         ("inputs: {a: {type: number, default: true}}", "inputs.a: expected a number, got True"),
         ("inputs: {a: {type: boolean, value: 3}}", "inputs.a: expected true or false, got 3"),
         ("inputs: {a-b: {type: string, value: x}}", "inputs.a-b: is not a name"),
         ("inputs: {a: {type: string}}", "inputs.a: is missing a value: give `default`"),
-        ("inputs: {a: {type: text, path: x}}", "inputs.a.type: expected uri_file, uri_folder, or"),
+        ("inputs: {a: {type: text, path: x}}", "inputs.a.type: expected uri_file, uri_folder, "),
         ("inputs: {a: {path: x, pth: y}}", "inputs.a.pth: unknown field; did you mean 'path'?"),
         (
             "inputs: {a: {path: x}}\nretry_settings: {max_retrys: 1}",
@@ -160,10 +168,21 @@ def test_mistakes_are_told_as_they_were_written() -> None:
             "settings.output_action: is not su",
         ),
         (
-            "inputs: {a: {path: x}}\noutputs: {a: {type: mltable, path: b}}",
+            "inputs: {a: {path: x}}\noutputs: {a: {type: number, path: b}}",
             "outputs.a.type: expect",
         ),
-        ("inputs: {a: {path: x}}\noutputs: {a: {path: b}, c: {}}", "outputs: has 2 entries"),
+        ("outputs: {a: {path: b, pth: c}}", "outputs.a.pth: unknown field; did you mean 'path'?"),
+        ("outputs: {a: {path: [b, c]}}", "outputs.a: expected a path or URI, got a list"),
+        ("inputs: {a: {type: triton_model, path: x}}", "inputs.a.type: 'triton_model' is not supp"),
+        (
+            "inputs: {a: {mode: eval_mount, path: x}}",
+            "inputs.a.mode: 'eval_mount' is not supported",
+        ),
+        (
+            "settings: {default_compute: 'azureml:a:1'}",
+            "default_compute: 'azureml:a:1' is not a ref",
+        ),
+        ("settings: {default_datastore: x}", "settings.default_datastore: is not supported"),
         ("inputs: {a: {path: 'runs:/1/m'}}", "is a model of MLflow"),
         (
             "inputs: {a: {path: x}}\ninstance_count: 1\ncompute: {instance_count: 2}",
@@ -174,11 +193,9 @@ def test_mistakes_are_told_as_they_were_written() -> None:
             "stands below `parameters` too",
         ),
         ("dataset: azureml:d:1", "dataset: is not supported: say with inputs what to score"),
-        ("inputs: {a: {type: mltable, path: x}}", "tables are not supported"),
-        ("inputs: {a: {type: mlflow_model, path: x}}", "the model belongs to the deployment"),
         ("inputs: {a: {type: uri_folder, path: 3}}", "inputs.a: expected a path or URI, got 3"),
         ("inputs: {a: {path: 'azureml:d'}}", "names a data asset without its version"),
-        ("inputs: {a: {path: x}}\njobs: {}", "jobs: is not supported: pipeline jobs"),
+        ("inputs: {a: {path: x}}\njobs: {}", "jobs: is not supported: an endpoint runs"),
         ("inputs: {a: {path: x}}\noutput_action: append_row", "it is a setting of the deployment"),
         ("inputs: {a: {path: x}}\nfoo: 1", "foo: unknown field; a job file has inputs, outputs"),
     ],
@@ -211,12 +228,12 @@ def test_what_is_refused(text: str, sentence: str) -> None:
     ],
 )  # fmt: skip
 def test_pointers_come_out_in_one_form(text: str, uri: str) -> None:
-    assert pointed(text).noun.input.uri == uri
+    assert pointed(text).uri == uri
 
 
 def test_several_inputs_keep_their_order(folder: Path) -> None:
     (folder / "data" / "b.csv").touch()
-    found = pointed("data/b.csv", "https://host/x.csv", "data/a.csv").noun.input
+    found = pointed("data/b.csv", "https://host/x.csv", "data/a.csv")
     assert found.type == "uri_file"
     assert found.uri is None
     assert found.uris == (
@@ -227,16 +244,16 @@ def test_several_inputs_keep_their_order(folder: Path) -> None:
 
 
 def test_wildcards_are_a_folder_and_a_pattern(folder: Path) -> None:
-    found = pointed("data/**/*.csv").noun.input
+    found = pointed("data/**/*.csv")
     assert (found.uri, found.pattern) == (str(folder / "data"), "**/*.csv")
     assert found.type == "uri_folder"
-    remote = pointed("s3://bucket/x/*.csv").noun.input
+    remote = pointed("s3://bucket/x/*.csv")
     assert (remote.uri, remote.pattern) == ("s3://bucket/x/", "*.csv")
-    several = pointed("data/*.csv", "other/*.csv").noun.input
+    several = pointed("data/*.csv", "other/*.csv")
     assert several.uris == (str(folder / "data"), str(folder / "other"))
     assert several.pattern == "*.csv"
     (folder / "data" / "a*.csv").touch()
-    literal = pointed("data/a*.csv").noun.input
+    literal = pointed("data/a*.csv")
     assert (literal.uri, literal.pattern) == (str(folder / "data" / "a*.csv"), None)
 
 
@@ -249,7 +266,7 @@ def test_wildcards_are_a_folder_and_a_pattern(folder: Path) -> None:
         (("data/*.csv",), None, "*.csv", "wildcards have to be the same"),
         (("azureml:heart",), None, None, "without its version"),
         (("models:/heart/1",), None, None, "is a model of MLflow"),
-        (("data",), "uri_fold", None, "expected uri_file or uri_folder, got 'uri_fold'"),
+        (("data",), "uri_fold", None, "uri_file, uri_folder, .* or custom_model, got 'uri_fold'"),
     ],
 )
 def test_inputs_that_do_not_go_together(
@@ -261,19 +278,32 @@ def test_inputs_that_do_not_go_together(
 
 
 def test_a_type_that_nobody_said_is_known_as_such() -> None:
-    assert pointed("azureml:d:1").type_found
-    assert not pointed("azureml:d:1", kind="uri_file").type_found
-    assert whole("inputs: {d: {path: 'azureml:d:1'}}").type_found
-    assert not whole("inputs: {d: {path: 'azureml:d:1', type: uri_file}}").type_found
+    def names(text: str = "", kind: str | None = None, *paths: str) -> frozenset[str]:
+        return whole(text, inputs=InputFlags(paths, kind=kind)).open_types
+
+    file = "inputs: {d: {path: 'azureml:d:1'}, e: {path: 'azureml:d:1', type: uri_file}}"
+    assert names("", None, "azureml:d:1") == {""}
+    assert names("", "uri_file", "azureml:d:1") == set()
+    assert names(file) == {"d"}
+    alone = "inputs: {d: {path: 'azureml:d:1'}, n: 3}"
+    assert names(alone) == {"d"}
+    assert names(alone, "uri_file") == set()
+    assert names(alone, "uri_file", "azureml:e:1") == set()
+
+
+def listed(name: str) -> JobInput:
+    found = whole(inputs=InputFlags(file_list=name)).noun.input
+    assert found is not None
+    return found
 
 
 def test_a_list_of_inputs_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "list.txt").write_text("data/a.csv\r\n\nhttps://host/b c.csv\n")
     expected = (str(folder / "data" / "a.csv"), "https://host/b c.csv")
-    assert whole(inputs=InputFlags(file_list="list.txt")).noun.input.uris == expected
+    assert listed("list.txt").uris == expected
     with (folder / "list.txt").open() as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
-        assert whole(inputs=InputFlags(file_list="-")).noun.input.uris == expected
+        assert listed("-").uris == expected
     (folder / "empty.txt").write_text("\n")
     with pytest.raises(Invalid, match=r"empty\.txt names no input"):
         whole(inputs=InputFlags(file_list="empty.txt"))
@@ -289,34 +319,49 @@ def test_too_many_inputs_are_refused(folder: Path) -> None:
 
 def test_flags_of_the_input_change_what_the_file_says(folder: Path) -> None:
     text = "inputs: {d: {type: uri_folder, path: ../data}}\n"
-    found = whole(text, inputs=InputFlags(pattern="*.csv")).noun.input
+    found = data(whole(text, inputs=InputFlags(pattern="*.csv")).noun)
     assert (found.uri, found.pattern) == (str(folder / "data"), "*.csv")
-    found = whole(text, inputs=InputFlags(("data/a.csv",))).noun.input
+    replaced = whole(text, inputs=InputFlags(("data/a.csv",))).noun
+    found = data(replaced)
     assert (found.uri, found.type) == (str(folder / "data" / "a.csv"), "uri_file")
+    assert replaced.input is None
+    assert data(whole(text, inputs=InputFlags(kind="mltable")).noun).type == "mltable"
+
+
+def test_flags_of_the_input_have_to_mean_one() -> None:
+    two = "inputs: {d: {path: ../data}, e: {path: ../data}, n: 3}\n"
+    with pytest.raises(FieldErrors, match="--input-type: is about one input, and there are 2"):
+        whole(two, inputs=InputFlags(kind="uri_file"))
+    with pytest.raises(FieldErrors, match="--input-pattern: is about one input, and there are 0"):
+        whole("inputs: {n: 3}", inputs=InputFlags(pattern="*.csv"))
+    found = whole(two, inputs=InputFlags(("data",))).noun
+    assert found.input is not None
+    assert set(found.inputs) == {"d", "e", "n"}
 
 
 def test_a_job_file_may_point_at_several_and_filter(folder: Path) -> None:
     found = loaded("inputs: {d: {type: uri_folder, path: [../data, 's3://b/x'], pattern: '*.csv'}}")
-    assert found.input.uris == (str(folder / "data"), "s3://b/x")
-    assert found.input.pattern == "*.csv"
+    assert data(found).uris == (str(folder / "data"), "s3://b/x")
+    assert data(found).pattern == "*.csv"
 
 
 # --- literals, parameters, variables -----------------------------------------------------------
 
 
-def test_literal_inputs_become_parameters() -> None:
+def test_literals_have_the_types_that_they_say() -> None:
     found = loaded(
         "inputs:\n  d: {type: uri_folder, path: ../data}\n  s: {type: string, default: 010}\n"
         "  n: {type: number, default: '1.5'}\n  i: {type: integer, value: 3}\n"
         "  b: {type: boolean, default: 'True'}\n  l: {default: 1.5}\n  m: {default: text}\n"
-        "parameters: {p: 1}\n"
+        "  p: 0.25\n  q: true\n  r: words\n  z:\n"
     )
-    parameters = found.overrides.parameters
-    assert parameters == {
-        "p": 1, "s": "010", "n": 1.5, "i": 3, "b": True, "l": 1.5, "m": "text",
+    literals = {name: value for name, value in found.inputs.items() if name != "d"}
+    assert literals == {
+        "s": "010", "n": 1.5, "i": 3, "b": True, "l": 1.5, "m": "text", "p": 0.25, "q": True,
+        "r": "words", "z": None,
     }  # fmt: skip
-    assert [type(value) for value in parameters.values()] == [
-        int, str, float, int, bool, float, str,
+    assert [type(value) for value in literals.values()] == [
+        str, float, int, bool, float, str, float, bool, str, type(None),
     ]  # fmt: skip
 
 
@@ -325,59 +370,97 @@ def test_pairs_are_typed_as_yaml() -> None:
     found = whole(
         inputs=InputFlags(("data",)), pairs={"--param": given, "--env": ["A=1", "B=[", "C="]}
     ).noun
-    assert found.overrides.parameters == {
+    assert found.inputs == {
         "a": 1, "b": 1.5, "c": True, "d": "text", "e": "", "f": "1", "g": "null", "h": "x=y",
         "i": "2026-01-01",
     }  # fmt: skip
     assert found.overrides.environment_variables == {"A": "1", "B": "[", "C": ""}
     with pytest.raises(Invalid, match="--param: expected NAME=VALUE, got 'a'"):
         whole(inputs=InputFlags(("data",)), pairs={"--param": ["a"]})
-    with pytest.raises(FieldErrors, match=r"--param a: .*got a list"):
+    with pytest.raises(Invalid, match=r"--param a: expected text, a number or a bool, got a list"):
         whole(inputs=InputFlags(("data",)), pairs={"--param": ["a=[1]"]})
 
 
 def test_pairs_are_added_to_those_of_the_file() -> None:
-    text = "inputs: {d: {path: ../data}}\nenvironment_variables: {A: a, B: b}\n"
-    found = whole(text, pairs={"--env": ["B=c"]}).noun
+    text = "inputs: {n: 1}\nparameters: {p: 1, q: 2}\nenvironment_variables: {A: a, B: b}\n"
+    found = whole(text, pairs={"--env": ["B=c"], "--param": ["p=3", "n=2", "m=x"]}).noun
     assert found.overrides.environment_variables == {"A": "a", "B": "c"}
+    assert found.overrides.parameters == {"p": 3, "q": 2}
+    assert found.inputs == {"n": 2, "m": "x"}
 
 
 # --- outputs -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "uri", "name"),
+    ("text", "outputs"),
     [
         ("outputs: {score: {path: azureml://datastores/d/paths/o}}",
-         "azureml://datastores/d/paths/o", None),
+         {"score": {"uri": "azureml://datastores/d/paths/o"}}),
         ("outputs: {score: {type: uri_file, path: azureml://datastores/d/paths/o/x.csv}}",
-         "azureml://datastores/d/paths/o/", "x.csv"),
+         {"score": {"type": "uri_file", "uri": "azureml://datastores/d/paths/o/x.csv"}}),
         ("output_data: {s: {job_output_type: UriFile, uri: 's3://b/o/x.parquet'}}",
-         "s3://b/o/", "x.parquet"),
-        ("output_dataset: {datastore_id: azureml:ds, path: /o}",
-         "azureml://datastores/ds/paths/o", None),
-        ("outputs: {score: {type: uri_folder, mode: upload}}", None, None),
+         {"s": {"type": "uri_file", "uri": "s3://b/o/x.parquet"}}),
+        ("outputs: {score: {type: uri_folder, mode: upload}}",
+         {"score": {"type": "uri_folder", "mode": "upload"}}),
+        ("outputs: {model: {type: mlflow_model, name: m, version: 3}, other: }",
+         {"model": {"type": "mlflow_model", "name": "m", "version": "3"}, "other": None}),
+        ("outputs: {a: 's3://b/o', b: azureml://datastores/d/paths/o}",
+         {"a": {"uri": "s3://b/o"}, "b": {"uri": "azureml://datastores/d/paths/o"}}),
     ],
 )  # fmt: skip
-def test_outputs(text: str, uri: str | None, name: str | None) -> None:
+def test_outputs(text: str, outputs: dict[str, object]) -> None:
     found = loaded(f"inputs: {{d: {{path: ../data}}}}\n{text}\n")
-    assert (found.output and found.output.uri) == uri
-    assert found.overrides.output_file_name == name
+    assert found.model_dump(exclude_unset=True)["outputs"] == outputs
+    assert found.output is None
+
+
+def test_an_output_of_before_names() -> None:
+    found = loaded("output_dataset: {datastore_id: azureml:ds, path: /o}")
+    assert found.output == JobOutput(uri="azureml://datastores/ds/paths/o")
 
 
 def test_an_output_of_the_command_line_wins(folder: Path) -> None:
-    text = "inputs: {d: {path: ../data}}\noutputs: {score: {path: a}}\n"
-    assert whole(text, output_path="b").noun.output == JobOutput(uri=str(folder / "b"))
-    remote = whole(text, output_path="azureml://datastores/d/paths/p").noun.output
+    text = "inputs: {d: {path: ../data}}\noutputs: {score: {path: a, type: uri_file}}\n"
+    found = whole(text, output_path="b").noun
+    assert found.outputs == {"score": PipelineOutput(type="uri_file", uri=str(folder / "b"))}
+    assert found.output is None
+    remote = whole("inputs: {}", output_path="azureml://datastores/d/paths/p").noun.output
     assert remote == JobOutput(uri="azureml://datastores/d/paths/p")
 
 
-def test_what_has_no_effect_is_said() -> None:
-    found = whole("inputs: {d: {path: ../data, mode: ro_mount}}\ndisplay_name: x\n")
-    assert [warning.partition(" has no")[0] for warning in found.warnings] == [
-        "jobs/job.yml:2:1: display_name",
-        "jobs/job.yml:1:29: inputs.d.mode",
-    ]
+def test_what_a_pipeline_may_be_told() -> None:
+    found = loaded(
+        "display_name: x\n"
+        "settings: {default_compute: azureml:cpu, continue_on_step_failure: false}\n",
+        ["settings.force_rerun=true"],
+    )
+    assert found.display_name == "x"
+    assert (found.default_compute, found.continue_on_step_failure) == ("cpu", False)
+    assert found.force_rerun is True
+
+
+def test_where_everything_was_written(folder: Path) -> None:
+    found = whole(
+        "inputs:\n  d: {path: ../data}\n  n: 3\nsettings:\n  force_rerun: true\n",
+        ["inputs.m=4"],
+        inputs=InputFlags(("data/a.csv",)),
+        pairs={"--param": ["p=1"]},
+    ).places
+    told = {
+        name: str(place[0])
+        for name in ("inputs.n", "inputs.m", "inputs.p", "inputs.d.uri", "force_rerun", "inputs.z")
+        if (place := found.find(name))
+    }
+    assert told == {
+        "inputs.n": "jobs/job.yml:3:6",
+        "inputs.m": "--set inputs.m",
+        "inputs.p": "--param p",
+        "inputs.d.uri": "--input",
+        "force_rerun": "jobs/job.yml:5:16",
+        "inputs.z": "jobs/job.yml:1:1",
+    }
+    assert folder.is_dir()
 
 
 def test_a_name_of_one_thing_in_a_set_wins_over_another_in_the_file() -> None:

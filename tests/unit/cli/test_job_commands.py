@@ -30,7 +30,7 @@ def test_invoke_prints_the_job_and_goes(deployed: Cli, plane: ControlPlane, tmp_
 def test_invoke_as_az_spells_it(deployed: Cli, plane: ControlPlane, tmp_path: Path) -> None:
     (tmp_path / "job.yml").write_text(
         "$schema: x\ninputs: {d: {type: uri_folder, path: data}}\n"
-        "outputs: {score: {type: uri_file, path: out}}\nretry_settings: {timeout: 40}\n"
+        "outputs: {score: {type: uri_file, path: out/scores.csv}}\nretry_settings: {timeout: 40}\n"
     )
     ended = deployed(
         "batch-endpoint", "invoke", "--name", "heart", "--deployment-name", "default", "--f",
@@ -42,7 +42,8 @@ def test_invoke_as_az_spells_it(deployed: Cli, plane: ControlPlane, tmp_path: Pa
     settings = spec.settings
     assert (settings.mini_batch_size, settings.max_retries, settings.timeout_seconds) == (3, 1, 40)
     assert settings.error_threshold == 0
-    assert spec.output.uri == (tmp_path / "out").as_uri()
+    assert spec.output.uri == f"{(tmp_path / 'out').as_uri()}/"
+    assert settings.output_file_name == "scores.csv"
 
 
 def test_the_same_idempotency_key_gives_the_same_job(deployed: Cli) -> None:
@@ -64,7 +65,7 @@ def test_the_same_idempotency_key_gives_the_same_job(deployed: Cli) -> None:
         ),
         (
             ["heart", "-i", "data", "--input-type", "mltable"],
-            "--input-type: 'mltable' cannot be scored",
+            "'mltable' cannot be scored",
         ),
         (["heart", "-i", "data", "--set", "mini_batch_size=x"], "--set mini_batch_size: expected"),
         (["heart", "-i", "data", "--mini-batch-size", "0"], "greater than or equal to 1"),
@@ -122,7 +123,7 @@ def test_a_job_with_failed_items_ends_with_three(deployed: Cli, plane: ControlPl
     as_json = deployed("job", "failed-items", name, "-o", "json").json
     assert [item["name"] for item in as_json] == ["c.csv", "d.csv"]
     listed = deployed("job", "list", "-o", "table").out.split("\n")
-    assert listed[0].split()[:3] == ["job", "endpoint/deployment", "state"]
+    assert listed[0].split()[:4] == ["job", "type", "endpoint/deployment", "state"]
     assert listed[2].split()[0] == name
     assert [job["name"] for job in deployed("job", "list", "-o", "json").json] == [name]
 

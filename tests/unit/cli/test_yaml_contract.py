@@ -14,7 +14,13 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from batchpoint.cli import yaml_assets, yaml_deployment, yaml_files
+from batchpoint.cli import (
+    yaml_assets,
+    yaml_component,
+    yaml_deployment,
+    yaml_files,
+    yaml_pipeline,
+)
 from batchpoint.cli.invocation_file import InputFlags, load_invocation
 from batchpoint.cli.yaml_fields import FieldErrors
 from batchpoint.client.client import Client
@@ -51,10 +57,38 @@ outputs.path compute.target compute.instance_count compute.instance_type compute
 compute.properties dataset error_threshold input_data mini_batch_size job_name output_data
 output_dataset.datastore_id output_dataset.path output_file_name retry_settings.max_retries
 retry_settings.timeout properties experiment_name environment_variables description tags name
-deployment_name"""
+deployment_name display_name settings.default_compute settings.continue_on_step_failure
+settings.force_rerun settings.default_datastore jobs component type"""
 INVOKE_FLAGS = """--input --input-type --output-path --mini-batch-size --instance-count --set --file
 --job-name --experiment-name --deployment-name --name --query -o"""
+COMMAND = """$schema name version type display_name description tags properties is_deterministic
+inputs.type inputs.description inputs.default inputs.optional inputs.min inputs.max inputs.enum
+inputs.mode outputs.type outputs.description outputs.mode command code environment
+environment_variables resources.instance_count resources.instance_type resources.shm_size
+distribution additional_includes limits.timeout retry_settings.max_retries retry_settings.timeout
+identity services"""
+PARALLEL = """task.type task.code task.entry_script task.program_arguments task.environment
+task.append_row_to task.model input_data mini_batch_size partition_keys mini_batch_error_threshold
+error_threshold logging_level retry_settings.max_retries retry_settings.timeout
+max_concurrency_per_instance resources.instance_count environment_variables"""
+STEP = """jobs.type jobs.component jobs.display_name jobs.description jobs.inputs jobs.outputs
+jobs.compute jobs.environment jobs.environment_variables jobs.resources.instance_count jobs.limits
+jobs.retry_settings jobs.mini_batch_size jobs.mini_batch_error_threshold jobs.error_threshold
+jobs.logging_level jobs.max_concurrency_per_instance jobs.distribution jobs.identity"""
+GRAPH = f"{STEP} settings"
+PIPELINE_JOB = f"""$schema type name display_name experiment_name description tags properties
+compute settings.default_compute settings.default_datastore settings.continue_on_step_failure
+settings.force_rerun inputs.type inputs.path inputs.default inputs.value inputs.mode outputs.type
+outputs.path outputs.mode outputs.name outputs.version jobs component identity {STEP}"""
+PIPELINE_DEPLOYMENT = """$schema name endpoint_name type description tags properties component
+job_definition settings.default_compute settings.default_datastore
+settings.continue_on_step_failure settings.force_rerun identity compute model"""
 CONTRACT = {
+    "command": COMMAND,
+    "parallel": PARALLEL,
+    "graph": GRAPH,
+    "pipeline job": PIPELINE_JOB,
+    "pipeline deployment": PIPELINE_DEPLOYMENT,
     "endpoint": ENDPOINT,
     "deployment": DEPLOYMENT,
     "legacy": LEGACY,
@@ -97,6 +131,16 @@ MINIMAL: dict[str, dict[str, Any]] = {
     },
     "environment": {"name": "e", "requirements": ["numpy"]},
     "job": {"inputs": {"data": {"type": "uri_folder", "path": "folder"}}},
+    "command": {"type": "command", "command": "true"},
+    "parallel": {
+        "type": "parallel", "input_data": "${{inputs.x}}", "inputs": {"x": {"type": "uri_folder"}},
+        "task": {"type": "run_function", "code": "code", "entry_script": "score.py"},
+    },
+    "graph": {"type": "pipeline", "jobs": {"a": {"component": "azureml:c:1"}}},
+    "pipeline job": {"type": "pipeline", "jobs": {"a": {"component": "azureml:c:1"}}},
+    "pipeline deployment": {
+        "name": "blue", "endpoint_name": "heart", "type": "pipeline", "component": "azureml:c:1",
+    },
 }  # fmt: skip
 
 
@@ -152,8 +196,218 @@ def schema(*nouns: str) -> list[Case]:
     return [Case(noun, "$schema", "$schema: https://x/y.json", dropped=True) for noun in nouns]
 
 
+def steps(noun: str) -> list[Case]:
+    """What a step of a graph may say, whatever the graph stands in."""
+
+    def case(field: str, value: str, arrives: Any) -> Case:
+        keys = field.split(".")
+        text = f"{keys[-1]}: {value}"
+        for holder in reversed(keys[:-1]):
+            text = f"{holder}: {{{text}}}"
+        both = text if field == "component" else f"component: 'azureml:c:1', {text}"
+        return Case(noun, f"jobs.{field}", f"jobs: {{a: {{{both}}}}}", (f"jobs.a.{field}", arrives))
+
+    def refusal(field: str, value: str, sentence: str) -> Case:
+        text = f"jobs: {{a: {{component: 'azureml:c:1', {field}: {value}}}}}"
+        return Case(noun, f"jobs.{field}", text, refused=sentence)
+
+    return [
+        case("type", "Command", "command"),
+        refusal("type", "sweep", "jobs.a.type: 'sweep' is not supported"),
+        case("component", "c@default", "azureml:c@latest"),
+        case("component", "c:1", "azureml:c:1"),
+        case("component", "azureml://registries/r/components/c/versions/1",
+             "azureml://registries/r/components/c/versions/1"),
+        case("display_name", "some", "some"),
+        case("description", "some", "some"),
+        case("inputs", "{x: '${{parent.inputs.x}}', y: 3, z: {type: number, value: 1}}",
+             {"x": "${{parent.inputs.x}}", "y": 3, "z": 1}),
+        case("inputs", "{m: {type: custom_model, path: 'azureml:m@latest', mode: Download}}",
+             {"m": {"type": "custom_model", "path": "azureml:m@latest", "mode": "download"}}),
+        refusal("inputs", "{m: {type: triton_model, path: x}}", "'triton_model' is not supported"),
+        case("outputs", "{s: '${{parent.outputs.s}}', t: , u: {mode: upload, name: n, version: 1}}",
+             {"s": "${{parent.outputs.s}}", "t": None,
+              "u": {"mode": "upload", "name": "n", "version": "1"}}),
+        case("compute", "azureml:cpu", "cpu"),
+        case("environment", "azureml:e:1", "azureml:e:1"),
+        case("environment_variables", "{A: 1}", {"A": "1"}),
+        case("resources.instance_count", "2", 2),
+        case("limits", "{timeout: PT1M}", {"timeout": 60}),
+        case("retry_settings", "{max_retries: 1, timeout: 5}", {"max_retries": 1, "timeout": 5}),
+        case("mini_batch_size", "10kb", "10kb"),
+        case("mini_batch_error_threshold", "5", 5),
+        case("error_threshold", "-1", -1),
+        case("logging_level", "DEBUG", "debug"),
+        case("max_concurrency_per_instance", "2", 2),
+        refusal("distribution", "{type: mpi}", "a command runs once, on one node"),
+        refusal("identity", "{type: managed}", "steps run as the server's user"),
+    ]  # fmt: skip
+
+
+def pipeline_settings(noun: str) -> list[Case]:
+    return [
+        Case(noun, "settings.default_compute", "settings: {default_compute: 'azureml:cpu'}",
+             ("settings.default_compute", "cpu")),
+        Case(noun, "settings.default_datastore", "settings: {default_datastore: 'azureml:ds'}",
+             ("settings.default_datastore", "ds")),
+        Case(noun, "settings.continue_on_step_failure",
+             "settings: {continue_on_step_failure: false}",
+             ("settings.continue_on_step_failure", False)),
+        Case(noun, "settings.force_rerun", "settings: {force_rerun: true}",
+             ("settings.force_rerun", True)),
+        Case(noun, "settings.force_rerun", "settings: {on_finalize: x}",
+             refused="settings.on_finalize: is not supported"),
+    ]  # fmt: skip
+
+
 CASES = [
-    *schema("endpoint", "deployment", "compute", "model", "data", "datastore", "environment"),
+    *schema("endpoint", "deployment", "compute", "model", "data", "datastore", "environment",
+            "command", "pipeline job", "pipeline deployment"),
+    # --- components
+    *kept("command", "name", "display_name", "description", "command"),
+    Case("command", "version", "version: 1.10", ("version", "1.10")),
+    Case("command", "type", "type: Command", ("type", "command")),
+    Case("command", "type", "type: sweep", refused="'sweep' is not supported"),
+    Case("command", "type", "type: job", refused="expected one of command, parallel, pipeline"),
+    *tagged("command", "tags", "properties"),
+    Case("command", "is_deterministic", "is_deterministic: false", ("is_deterministic", False)),
+    *(Case("command", "inputs.type", f"inputs: {{x: {{type: {kind}}}}}", ("inputs.x.type", known))
+      for kind, known in (("Number", "number"), ("uri_file", "uri_file"), ("MLTable", "mltable"),
+                          ("mlflow_model", "mlflow_model"), ("custom_model", "custom_model"),
+                          ("boolean", "boolean"), ("integer", "integer"), ("string", "string"))),
+    Case("command", "inputs.type", "inputs: {x: {type: triton_model}}",
+         refused="inputs.x.type: 'triton_model' is not supported"),
+    Case("command", "inputs.type", "inputs: {x: {}}", refused="inputs.x.type: is missing"),
+    *(Case("command", f"inputs.{key}", f"inputs: {{x: {{type: number, {key}: {value}}}}}",
+           (f"inputs.x.{key}", arrives))
+      for key, value, arrives in (("description", "d", "d"), ("default", "0.5", 0.5),
+                                  ("optional", "true", True), ("min", "0", 0), ("max", "1.5", 1.5),
+                                  ("enum", "[1, 2]", [1, 2]))),
+    Case("command", "inputs.mode", "inputs: {x: {type: uri_folder, mode: RoMount}}",
+         ("inputs.x.mode", "ro_mount")),
+    Case("command", "inputs.mode", "inputs: {x: {type: uri_folder, mode: eval_mount}}",
+         refused="inputs.x.mode: 'eval_mount' is not supported"),
+    Case("command", "outputs.type", "outputs: {y: {type: uri_file}}",
+         ("outputs.y.type", "uri_file")),
+    Case("command", "outputs.description", "outputs: {y: {description: d}}",
+         ("outputs.y.description", "d")),
+    Case("command", "outputs.mode", "outputs: {y: {mode: rw_mount}}",
+         ("outputs.y.mode", "rw_mount")),
+    Case("command", "code", "code: ./code", ("code", "{cwd}/code")),
+    Case("command", "code", "code: azureml:c:1", ("code", "azureml:c:1")),
+    Case("command", "code", "code: ./nowhere", refused="no folder is at"),
+    Case("command", "code", "code: git+https://h/x", refused="code: 'git+https://h/x' is not supp"),
+    Case("command", "environment", "environment: e@latest", ("environment", "azureml:e@latest")),
+    Case("command", "environment", "environment: {conda_file: conda.yml}",
+         ("environment.conda_file", {"dependencies": ["python=3.11"]})),
+    Case("command", "environment_variables", "environment_variables: {A: 1}",
+         ("environment_variables", {"A": "1"})),
+    Case("command", "resources.instance_count", "resources: {instance_count: 1}",
+         ("resources.instance_count", 1)),
+    Case("command", "resources.instance_type", "resources: {instance_type: x}",
+         ("resources.instance_type", "x")),
+    Case("command", "resources.shm_size", "resources: {shm_size: 2g}", ignored=True),
+    Case("command", "distribution", "distribution: {type: mpi}",
+         refused="a command runs once, on one node"),
+    Case("command", "additional_includes", "additional_includes: [a]",
+         refused="put these files into the folder of `code`"),
+    Case("command", "limits.timeout", "limits: {timeout: 60}", ("limits.timeout", 60)),
+    Case("command", "retry_settings.max_retries", "retry_settings: {max_retries: 1}",
+         ("retry_settings.max_retries", 1)),
+    Case("command", "retry_settings.timeout", "retry_settings: {timeout: PT1M}",
+         ("retry_settings.timeout", 60)),
+    Case("command", "identity", "identity: {type: managed}", refused="as the server's user"),
+    Case("command", "services", "services: {a: {}}", refused="nothing but the command runs"),
+    # --- parallel components
+    Case("parallel", "task.type", "task: {type: RunFunction, code: code, entry_script: score.py}",
+         ("task.type", "run_function")),
+    Case("parallel", "task.code", "task: {code: ./code, entry_script: score.py}",
+         ("task.code", "{cwd}/code")),
+    Case("parallel", "task.entry_script", "task: {code: ./code, entry_script: none.py}",
+         refused="no file 'none.py' is in the code folder"),
+    Case("parallel", "task.entry_script", "task: {code: ./code, entry_script: score.py}",
+         ("task.entry_script", "score.py")),
+    *(Case("parallel", f"task.{key}",
+           f"task: {{code: code, entry_script: score.py, {key}: {text}}}", (f"task.{key}", arrives))
+      for key, text, arrives in (
+          ("program_arguments", "--a b", "--a b"),
+          ("environment", "azureml:e:1", "azureml:e:1"),
+          ("append_row_to", "'${{outputs.y}}'", "${{outputs.y}}"),
+          ("model", "azureml:m:1", "azureml:m:1"),
+          ("model", "{path: ./model, type: custom_model}",
+           {"path": "{cwd}/model", "type": "custom_model"}))),
+    *(Case("parallel", key, f"{key}: {text}", (key, arrives))
+      for key, text, arrives in (
+          ("input_data", "'${{inputs.x}}'", "${{inputs.x}}"), ("mini_batch_size", "5", "5"),
+          ("mini_batch_size", "100 mb", "100 mb"), ("mini_batch_error_threshold", "5", 5),
+          ("error_threshold", "-1", -1), ("logging_level", "INFO", "info"),
+          ("max_concurrency_per_instance", "2", 2), ("environment_variables", "{A: 1}", {"A": "1"}),
+      )),
+    Case("parallel", "partition_keys", "partition_keys: [a]", refused="cut by files and rows"),
+    Case("parallel", "retry_settings.max_retries", "retry_settings: {max_retries: 2}",
+         ("retry_settings.max_retries", 2)),
+    Case("parallel", "retry_settings.timeout", "retry_settings: {timeout: 60}",
+         ("retry_settings.timeout", 60)),
+    Case("parallel", "resources.instance_count", "resources: {instance_count: 2}",
+         ("resources.instance_count", 2)),
+    # --- pipelines
+    *steps("graph"),
+    Case("graph", "settings", "settings: {}", refused="belong to the pipeline job or deployment"),
+    *steps("pipeline job"),
+    *pipeline_settings("pipeline job"),
+    *kept("pipeline job", "name", "display_name", "experiment_name", "description"),
+    *tagged("pipeline job", "tags", "properties"),
+    Case("pipeline job", "type", "type: Pipeline", ("type", "pipeline")),
+    Case("pipeline job", "type", "type: command", refused="does not run alone: make it a step"),
+    Case("pipeline job", "type", "type: sweep", refused="'sweep' is not supported"),
+    Case("pipeline job", "compute", "compute: azureml:cpu", ("compute", "cpu")),
+    Case("pipeline job", "inputs.type", "inputs: {x: {type: mltable, path: folder}}",
+         ("inputs.x.type", "mltable")),
+    Case("pipeline job", "inputs.type", "inputs: {x: {type: triton_model, path: folder}}",
+         refused="'triton_model' is not supported"),
+    Case("pipeline job", "inputs.path", "inputs: {x: {path: folder}}",
+         ("inputs.x.uri", "{cwd}/folder")),
+    Case("pipeline job", "inputs.path", "inputs: {x: {type: mlflow_model, path: 'models:/m/1'}}",
+         ("inputs.x.uri", "models:/m/1")),
+    Case("pipeline job", "inputs.default", "inputs: {x: {type: integer, default: '3'}}",
+         ("inputs.x", 3)),
+    Case("pipeline job", "inputs.value", "inputs: {x: {value: 0.5}, y: words}", ("inputs.x", 0.5)),
+    Case("pipeline job", "inputs.value", "inputs: {x: words}", ("inputs.x", "words")),
+    Case("pipeline job", "inputs.mode", "inputs: {x: {path: folder, mode: download}}",
+         ("inputs.x.mode", "download")),
+    Case("pipeline job", "outputs.type", "outputs: {y: {type: mlflow_model}}",
+         ("outputs.y.type", "mlflow_model")),
+    Case("pipeline job", "outputs.path", "outputs: {y: {path: out}}",
+         ("outputs.y.uri", "{cwd}/out")),
+    Case("pipeline job", "outputs.path", "outputs: {y: 's3://b/o'}", ("outputs.y.uri", "s3://b/o")),
+    Case("pipeline job", "outputs.path", "outputs: {y: }", ("outputs", {"y": None})),
+    Case("pipeline job", "outputs.mode", "outputs: {y: {mode: Upload}}",
+         ("outputs.y.mode", "upload")),
+    Case("pipeline job", "outputs.name", "outputs: {y: {name: n}}", ("outputs.y.name", "n")),
+    Case("pipeline job", "outputs.version", "outputs: {y: {name: n, version: 2}}",
+         ("outputs.y.version", "2")),
+    Case("pipeline job", "jobs", "jobs: {a: {}}", refused="jobs.a: says not what to run"),
+    Case("pipeline job", "jobs", "jobs: {}", refused="jobs: has no steps"),
+    Case("pipeline job", "component", "jobs: null\ncomponent: azureml:c:1",
+         ("component", "azureml:c:1")),
+    Case("pipeline job", "identity", "identity: {type: managed}", refused="as the server's user"),
+    # --- deployments of pipelines
+    *pipeline_settings("pipeline deployment"),
+    Case("pipeline deployment", "name", "name: red", ("name", "red")),
+    Case("pipeline deployment", "endpoint_name", "endpoint_name: lung", ("endpoint_name", "lung")),
+    Case("pipeline deployment", "type", "type: Pipeline", ("type", "pipeline")),
+    *kept("pipeline deployment", "description"),
+    *tagged("pipeline deployment", "tags", "properties"),
+    Case("pipeline deployment", "component", "component: c@default",
+         ("component", "azureml:c@latest")),
+    Case("pipeline deployment", "component", "component: {type: command, command: 'true'}",
+         refused="is one step, not a pipeline"),
+    Case("pipeline deployment", "job_definition", "component: null\njob_definition: azureml:j",
+         ("job_definition", "j")),
+    Case("pipeline deployment", "identity", "identity: {type: x}", refused="as the server's user"),
+    Case("pipeline deployment", "compute", "compute: x", refused="write settings.default_compute"),
+    Case("pipeline deployment", "model", "model: azureml:m:1",
+         refused="it belongs to model deployments"),
     # --- endpoints
     Case("endpoint", "name", "name: lung", ("name", "lung")),
     *kept("endpoint", "description", "location"),
@@ -170,7 +424,6 @@ CASES = [
     Case("deployment", "name", "name: red", ("name", "red")),
     Case("deployment", "endpoint_name", "endpoint_name: lung", ("endpoint_name", "lung")),
     Case("deployment", "type", "type: Model", ("type", "model")),
-    Case("deployment", "type", "type: pipeline", refused="pipeline deployments are not supported"),
     *kept("deployment", "description"),
     *tagged("deployment", "tags", "properties"),
     Case("deployment", "model", "model: m@latest", ("model", "azureml:m@latest")),
@@ -293,29 +546,43 @@ CASES = [
     Case("environment", "dependencies", "dependencies: [a]", refused="below conda_file"),
     # --- invocations
     Case("job", "inputs.type", "inputs: {d: {type: UriFile, path: folder/a.csv}}",
-         ("input.type", "uri_file")),
+         ("inputs.d.type", "uri_file")),
     Case("job", "inputs.type", "inputs: {d: {type: mltable, path: folder}}",
-         refused="tables are not supported"),
-    Case("job", "inputs.type", "inputs: {d: {type: mlflow_model, path: folder}}",
-         refused="the model belongs to the deployment"),
+         ("inputs.d.type", "mltable")),
+    Case("job", "inputs.type", "inputs: {d: {type: mlflow_model, path: 'azureml:m:1'}}",
+         ("inputs.d.uri", "azureml:m:1")),
+    Case("job", "inputs.type", "inputs: {d: {type: triton_model, path: folder}}",
+         refused="'triton_model' is not supported"),
     *(Case("job", "inputs.path", f"inputs: {{d: {{type: uri_folder, path: '{uri}'}}}}",
-           ("input.uri", uri))
+           ("inputs.d.uri", uri))
       for uri in ("https://host/x", "azureml://datastores/d/paths/p", "azureml:d@latest",
                   "azureml:d:3")),
-    Case("job", "inputs.path", "inputs: {d: {path: folder}}", ("input.uri", "{cwd}/folder")),
-    Case("job", "inputs.path", "inputs: {d: {path: folder}, e: {path: folder}}",
-         refused="has 2 entries: a model deployment takes exactly one"),
+    Case("job", "inputs.path", "inputs: {d: {path: folder}}", ("inputs.d.uri", "{cwd}/folder")),
     Case("job", "inputs.default", "inputs: {d: {path: folder}, m: {type: string, default: 1}}",
-         ("overrides.parameters.m", "1")),
+         ("inputs.m", "1")),
     Case("job", "inputs.value", "inputs: {d: {path: folder}, m: {type: number, value: 1.5}}",
-         ("overrides.parameters.m", 1.5)),
-    Case("job", "inputs.mode", "inputs: {d: {path: folder, mode: ro_mount}}", ignored=True),
-    Case("job", "outputs.path", "outputs: {score: {path: out}}", ("output.uri", "{cwd}/out")),
+         ("inputs.m", 1.5)),
+    Case("job", "inputs.mode", "inputs: {d: {path: folder, mode: ro_mount}}",
+         ("inputs.d.mode", "ro_mount")),
+    Case("job", "inputs.mode", "inputs: {d: {path: folder, mode: eval_download}}",
+         refused="'eval_download' is not supported"),
+    Case("job", "outputs.path", "outputs: {score: {path: out}}",
+         ("outputs.score.uri", "{cwd}/out")),
     Case("job", "outputs.type",
          "outputs: {s: {type: uri_file, path: azureml://datastores/d/paths/o/x.csv}}",
-         ("overrides.output_file_name", "x.csv")),
-    Case("job", "outputs.type", "outputs: {s: {type: mltable, path: o}}", refused="results are fi"),
-    Case("job", "outputs.mode", "outputs: {s: {path: o, mode: upload}}", ignored=True),
+         ("outputs.s.uri", "azureml://datastores/d/paths/o/x.csv")),
+    Case("job", "outputs.mode", "outputs: {s: {path: o, mode: upload}}",
+         ("outputs.s.mode", "upload")),
+    Case("job", "settings.default_compute", "settings: {default_compute: 'azureml:c'}",
+         ("default_compute", "c")),
+    Case("job", "settings.continue_on_step_failure", "settings: {continue_on_step_failure: false}",
+         ("continue_on_step_failure", False)),
+    Case("job", "settings.force_rerun", "settings: {force_rerun: true}", ("force_rerun", True)),
+    Case("job", "settings.default_datastore", "settings: {default_datastore: x}",
+         refused="it is a setting of the deployment"),
+    Case("job", "jobs", "jobs: {}", refused="`job create` runs a pipeline job's file"),
+    Case("job", "component", "component: x", refused="`job create` runs a pipeline job's file"),
+    Case("job", "type", "type: pipeline", refused="has no type; remove it"),
     Case("job", "compute.instance_count", "compute: {instance_count: 5}",
          ("overrides.instance_count", 5)),
     *(Case("job", f"compute.{f}", f"compute: {{{f}: x}}",
@@ -324,9 +591,9 @@ CASES = [
     Case("job", "dataset", "dataset: azureml:d:1", refused="say with inputs what to score"),
     Case("job", "input_data",
          "inputs: null\ninput_data: {UriFolder: {job_input_type: UriFolder, uri: 'https://h/x'}}",
-         ("input.uri", "https://h/x")),
+         ("inputs.UriFolder.uri", "https://h/x")),
     Case("job", "output_data", "output_data: {s: {job_output_type: UriFolder, uri: 's3://b/o'}}",
-         ("output.uri", "s3://b/o")),
+         ("outputs.s.uri", "s3://b/o")),
     Case("job", "output_dataset.datastore_id",
          "output_dataset: {datastore_id: azureml:ds, path: /out}",
          ("output.uri", "azureml://datastores/ds/paths/out")),
@@ -345,7 +612,7 @@ CASES = [
     Case("job", "properties", "properties: {experimentName: e}", ("experiment_name", "e")),
     Case("job", "properties", "properties: {a: e}", refused="properties.a: unknown field"),
     Case("job", "name", "name: j", ("job_name", "j")),
-    *kept("job", "job_name", "experiment_name", "description", "deployment_name"),
+    *kept("job", "job_name", "experiment_name", "description", "deployment_name", "display_name"),
     *tagged("job", "tags"),
 ]  # fmt: skip
 
@@ -405,6 +672,14 @@ NOUNS: dict[str, tuple[Load, Send]] = {
     "datastore": (yaml_assets.load_datastore, lambda c, n: c.datastores.create_or_update(n)),
     "environment": (yaml_files.load_environment, lambda c, n: c.environments.create_or_update(n)),
     "job": (lambda path: load_invocation(path, [], {}), lambda c, n: c.send_invocation("e", n)),
+    **{
+        noun: (yaml_component.load_component, lambda c, n: c.components.create_or_update(n))
+        for noun in ("command", "parallel", "graph")
+    },
+    "pipeline job": (yaml_pipeline.load_pipeline_job, lambda c, n: c.jobs.create(n)),
+    "pipeline deployment": (
+        yaml_deployment.load_deployment, lambda c, n: c.deployments.create_or_update(n),
+    ),
 }  # fmt: skip
 
 
@@ -450,7 +725,11 @@ def test_the_field(case: Case, folder: Path, recorder: Recorder, client: Client)
     found = recorder.body
     for step in path.split("."):
         found = found[step]
-    assert found == (value.format(cwd=folder) if isinstance(value, str) else value)
+    if isinstance(value, str) and "${{" not in value:
+        value = value.format(cwd=folder)
+    if isinstance(value, dict) and "path" in value:
+        value = {**value, "path": value["path"].format(cwd=folder)}
+    assert found == value
     assert type(found) is type(value)
 
 
@@ -491,9 +770,11 @@ def test_every_flag_of_an_invocation_is_there() -> None:
         ("parameters.p=0.5", "overrides.parameters", {"p": 0.5}),
         ("properties.experiment_name=e", "experiment_name", "e"),
         ("tags.a=b", "tags", {"a": "b"}),
-        ("outputs.score.path=azureml://datastores/d/paths/o", "output.uri",
+        ("outputs.score.path=azureml://datastores/d/paths/o", "outputs.score.uri",
          "azureml://datastores/d/paths/o"),
-        ("inputs.data.path=https://h/x", "input.uri", "https://h/x"),
+        ("inputs.data.path=https://h/x", "inputs.data.uri", "https://h/x"),
+        ("inputs.n=3", "inputs.n", 3),
+        ("settings.force_rerun=true", "force_rerun", True),
     ],
 )  # fmt: skip
 def test_every_dotted_override_arrives(
@@ -516,7 +797,8 @@ def test_what_is_refused_or_has_no_effect_is_in_the_reference() -> None:
     for case in CASES:
         if not case.ignored and (case.refused is None or case.sent is not None):
             continue
-        noun = "deployment" if case.noun == "legacy" else case.noun
+        noun = {"legacy": "deployment", "command": "component", "parallel": "component",
+                "graph": "component"}.get(case.noun, case.noun)  # fmt: skip
         rows = [line for line in table.splitlines() if line.startswith(f"| {noun} |")]
         names = {case.field, case.field.split(".")[0], *(case.text.splitlines())}
         honoured = any(other.sent for other in CASES

@@ -78,7 +78,7 @@ def test_the_current_layout(write: Write, tmp_path: Path) -> None:
         "sub/environment/conda.yaml",
         "name: x\ndependencies:\n  - python=3.8\n  - pip: [torch==1.10]\n",
     )
-    deployment, warnings = yaml_deployment.load_deployment(path)
+    deployment, warnings, _ = yaml_deployment.load_deployment(path)
     assert warnings == []
     assert deployment.name == "mnist-torch-dpl"
     assert deployment.compute == "batch-cluster"
@@ -146,8 +146,6 @@ deployment.yml:12:29: resources.instance_count: expected a whole number from 1 t
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("type: pipeline\ncomponent: x", "pipeline deployments are not supported yet"),
-        ("type: Pipeline", "pipeline deployments are not supported yet"),
         ("model: azureml:heart", "names a model without its version"),
         ("model: azureml:heart@best", "has a label other than 'latest', the only one"),
         ("model: {path: nowhere}", "nothing is at"),
@@ -256,7 +254,7 @@ def test_an_amlcompute_file(write: Write) -> None:
         "ssh_public_access_enabled: true\nssh_settings: {admin_username: a}\n"
         "network_settings: {vnet_name: v}\nidentity: {type: system_assigned}\n",
     )
-    compute, warnings = yaml_files.load_compute(path)
+    compute, warnings, _ = yaml_files.load_compute(path)
     assert (compute.type, compute.tier, compute.max_instances) == ("amlcompute", "low_priority", 5)
     assert [warning.split(" ")[1] for warning in warnings] == [
         "ssh_public_access_enabled",
