@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # slow to import, and not every process needs them
     from batchpoint.control.reproduction import Reproduction
     from batchpoint.control.webhooks import Webhooks
     from batchpoint.domain.datastore import DatastoreAccess, DatastoreFindings
-    from batchpoint.domain.job import Job
+    from batchpoint.domain.job import Job, PublishedOutput
     from batchpoint.ledger.ledger import Ledger
     from batchpoint.node.environment import EnvironmentBuilder
     from batchpoint.runner.notify import Courier
@@ -252,18 +252,19 @@ def reproduction(
 
     `place`: an item as given with `--item`, or (ordinal, name, row) of one that failed.
     """
-    from batchpoint.control.reproduction import Item, item_of, prepared_for
+    from batchpoint.control.reproduction import Item, data_of, item_of, prepared_for
     from batchpoint.formats.layout import job_folder
     from batchpoint.ledger.ledger import Ledger
 
     item = item_of(place) if isinstance(place, str) else Item(*place)
     environment_builder(settings).ensure(job.scoring.environment)
     datastores = datastores_of(settings, Ledger(ledger_path(settings.home)), embedded=True)
-    access = datastores.access_for(job.scoring.input.sources)
+    folder = job_folder(settings.home, job.name)
+    access = datastores.access_for(data_of(job, folder))
     with tempfile.TemporaryDirectory(prefix="batchpoint-repro-") as scratch:
         yield prepared_for(
             job,
-            job_folder(settings.home, job.name),
+            folder,
             item,
             Path(scratch),
             access,
@@ -345,15 +346,38 @@ def _be_runner(
     from batchpoint.runner_wiring import RunnerPlace, run_job
 
     ledger = Ledger(ledger_path(settings.home))
+    datastores = lambda: datastores_of(settings, ledger, embedded=embedded)  # noqa: E731
     place = RunnerPlace(
         home=settings.home,
         ledger=ledger,
         builder=lambda: environment_builder(settings),
-        datastores=lambda: datastores_of(settings, ledger, embedded=embedded),
-        register=lambda _child, _name, output: output,
+        datastores=datastores,
+        register=lambda child, name, output: _registered(
+            settings, ledger, datastores(), child, name, output
+        ),
         environ=os.environ,
     )
     run_job(place, arguments, lifeline)
+
+
+def _registered(
+    settings: Settings,
+    ledger: Ledger,
+    datastores: Datastores,
+    child: Job,
+    name: str,
+    output: PublishedOutput,
+) -> PublishedOutput:
+    """Make the asset that an output of a step asks for; return the output with its name."""
+    from batchpoint.control.assets import Assets
+    from batchpoint.control.step_assets import register_output
+    from batchpoint.storage.tree_store import TreeStore
+
+    assert child.spec.step is not None
+    trees = TreeStore(settings.home / "store")
+    assets = Assets(ledger, trees, datastores, SystemClock(), environ=os.environ, local_paths=True)
+    asset = register_output(assets, child.spec.step.outputs[name], output, child.name, name)
+    return output.model_copy(update={"asset": asset})
 
 
 def _be_agent(arguments: dict[str, Any], lifeline: int) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from batchpoint.core import steps as s
 from batchpoint.domain import limits
@@ -24,6 +27,8 @@ from batchpoint.runner.job_log import JobLog
 from batchpoint.runner.pipeline_standing import PipelineStanding
 from batchpoint.runner.step_run import PipelineParts, StepEnd, StepRun
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 
@@ -52,6 +57,9 @@ class PipelineRunner:
         self._finish: s.Finish | None = None
         self._trouble: BaseException | None = None
         self._committed_at = float("-inf")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._closing = contextlib.ExitStack()
+        self._closing.callback(self._thread.shutdown, wait=False)
 
     async def run(self) -> JobState:
         """Run the pipeline to its end and return its terminal state.
@@ -71,10 +79,12 @@ class PipelineRunner:
 
     async def _begin(self) -> None:
         await self._make_folder()
-        children = await asyncio.to_thread(self._parts.ledger.child_jobs, self._job.name)
+        children = await self._aside(self._parts.ledger.child_jobs, self._job.name)
         self._children = {child.spec.step.name: child for child in children if child.spec.step}
         self._standing = PipelineStanding(self._job, self._spec, self._children, self._parts.saw)
-        self._steps = StepRun(self._parts, self._standing, look_up=not self._spec.force_rerun)
+        look_up = not self._spec.force_rerun
+        self._steps = StepRun(self._parts, self._standing, self._log, look_up=look_up)
+        self._closing.callback(self._steps.close)
         self._standing.begin(self._parts.clock.now())
         done = 0
         for step, child in self._children.items():
@@ -98,7 +108,7 @@ class PipelineRunner:
         logs = self._parts.folder_of(self._job.name).logs
         for attempt in itertools.count():
             try:
-                await asyncio.to_thread(logs.mkdir, parents=True, exist_ok=True)
+                await self._aside(logs.mkdir, parents=True, exist_ok=True)
                 return
             except OSError as error:
                 told = storage_error(error, logs)
@@ -202,7 +212,7 @@ class PipelineRunner:
     async def _ask_to_stop(self, child: str) -> None:
         for attempt in itertools.count():
             with contextlib.suppress(Unavailable):
-                await asyncio.to_thread(self._parts.ledger.request_cancel, child)
+                await self._aside(self._parts.ledger.request_cancel, child)
                 return
             await _pause(attempt)
 
@@ -247,7 +257,7 @@ class PipelineRunner:
         scoring = [self._children[step].name for step in self._steps.scoring]
         self._committed_at = asyncio.get_running_loop().time()
         try:
-            renewed, heard = await asyncio.to_thread(self._renew, status, changes, results, scoring)
+            renewed, heard = await self._aside(self._renew, status, changes, results, scoring)
         except BatchpointError as error:
             if error.code == "lease_lost":
                 raise
@@ -306,9 +316,7 @@ class PipelineRunner:
             now = self._parts.clock.now()
             status = self._standing.final(finish.state, finish.error, now)
             try:
-                await asyncio.to_thread(
-                    self._parts.ledger.finish, self._job.name, self._epoch, status
-                )
+                await self._aside(self._parts.ledger.finish, self._job.name, self._epoch, status)
             except BatchpointError as trouble:
                 if not trouble.retryable or trouble.code == "lease_lost":
                     raise
@@ -319,9 +327,17 @@ class PipelineRunner:
                 return finish.state
         raise AssertionError  # never reached: the loop has no end of its own
 
+    def _aside(
+        self, work: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs
+    ) -> asyncio.Future[_T]:
+        """Run what blocks in a thread that nothing else can keep busy."""
+        call = partial(work, *arguments, **named)
+        return asyncio.get_running_loop().run_in_executor(self._thread, call)
+
     async def _stop_all(self) -> None:
         await _end_of([*self._running.values(), *self._beside])
         await self._parts.engine.close()
+        self._closing.close()
 
 
 def _planned(child: Job) -> s.PlannedStep:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from batchpoint.domain.errors import BatchpointError, NotFound
@@ -15,17 +16,22 @@ Identify = Callable[[JobInput], str]
 """Names the content of data, blocking; "" where nobody can know. Raises BatchpointError."""
 
 
-def earlier_outputs(
-    child: Job, key: str, ledger: Ledger, identify: Identify
-) -> tuple[str, Mapping[str, PublishedOutput]] | None:
-    """Return the job that computed the same earlier and its outputs, if all are as they were.
+class Earlier(NamedTuple):
+    """The job that computed the same earlier, and what it published."""
+
+    job: str
+    outputs: dict[str, PublishedOutput]
+
+
+def earlier_outputs(child: Job, key: str, ledger: Ledger, identify: Identify) -> Earlier | None:
+    """Return what an earlier job computed that is the same, if all of it is as it was.
 
     Blocking: the outputs are read once.
     """
     place = child.spec.step
     assert place is not None
     name = ledger.earlier_result(key)
-    if name is None or any(_has_own_place(child, place, output) for output in place.outputs):
+    if name is None:
         return None
     try:
         earlier = ledger.get_job(name)
@@ -38,13 +44,17 @@ def earlier_outputs(
     if not all(_is_unchanged(each, identify) for each in taken.values()):
         return None
     # What was registered then was registered of that job.
-    return name, {output: each.model_copy(update={"asset": None}) for output, each in taken.items()}
+    return Earlier(
+        name, {output: each.model_copy(update={"asset": None}) for output, each in taken.items()}
+    )
 
 
-def _has_own_place(child: Job, place: StepPlace, output: str) -> bool:
+def wanted_elsewhere(child: Job, place: StepPlace) -> bool:
     """Tell whether somebody wants an output at a place that was not chosen by us."""
-    segments = urlsplit(place.outputs[output].uri).path.split("/")
-    return child.name not in segments and place.parent not in segments
+    ours = {child.name, place.parent}
+    return not all(
+        ours & set(urlsplit(output.uri).path.split("/")) for output in place.outputs.values()
+    )
 
 
 def _is_unchanged(output: PublishedOutput, identify: Identify) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 from batchpoint.clock import Clock
 from batchpoint.core.reuse_key import reuse_key
@@ -21,15 +22,20 @@ from batchpoint.engines.interface import CommandEngine
 from batchpoint.formats.layout import JobFolder
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.node.command_order import CommandOrder
+from batchpoint.node.command_takeover import copy_outputs
 from batchpoint.runner.causes import cause_from
 from batchpoint.runner.job_log import JobLog
 from batchpoint.runner.pipeline_standing import PipelineStanding
-from batchpoint.runner.reuse import earlier_outputs
+from batchpoint.runner.reuse import earlier_outputs, wanted_elsewhere
 from batchpoint.runner.score_step import StepResult
 from batchpoint.runner.step_inputs import Published, actual_inputs, known_contents, variables_for
 from batchpoint.storage.locate import is_local
 
 StepOutcome = Literal["completed", "reused", "failed", "timed_out", "lost", "stopped"]
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+# Reading data to name its content, environments, assets: enough to keep a disk busy.
+_THREADS = 4
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 
@@ -77,14 +83,23 @@ class StepEnd:
 class StepRun:
     """Runs attempts at steps of one pipeline; all of them share environments and what is known."""
 
-    def __init__(self, parts: PipelineParts, standing: PipelineStanding, *, look_up: bool) -> None:
-        """`look_up`: steps may take over what earlier ones have computed."""
+    def __init__(
+        self, parts: PipelineParts, standing: PipelineStanding, log: JobLog, *, look_up: bool
+    ) -> None:
+        """`log` is the pipeline's; `look_up`: steps may take over what earlier ones computed."""
+        self._log = log
         self._parts = parts
         self._standing = standing
         self._look_up = look_up
         self.scoring: set[str] = set()
         """Steps whose scoring runs now: their rows are written by whoever scores."""
-        self._environments: dict[str, asyncio.Task[list[str]]] = {}
+        self._environments: dict[str, asyncio.Future[list[str]]] = {}
+        self._ready: set[str] = set()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="steps")
+
+    def close(self) -> None:
+        """Begin nothing more; what blocks in a thread is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, child: Job, attempt: int, published: Published) -> StepEnd:
         """Run an attempt; waits as long as it takes for storage, ledger and nodes that are away.
@@ -122,12 +137,12 @@ class StepRun:
         key = asyncio.ensure_future(self._key(place, inputs, published, access))
         try:
             if self._look_up and child.status.started_at is None:
-                taken = await self._take_over(child, await key, access)
+                taken = await self._take_over(child, await key, inputs, access)
                 if taken is not None:
                     return taken
             await self._make_ready(place, spec.environment)
             end = await (
-                self._command(child, spec, attempt, inputs, access)
+                self._command(child, attempt, inputs, access)
                 if isinstance(spec, CommandSpec)
                 else self._score(child, inputs, access)
             )
@@ -146,22 +161,30 @@ class StepRun:
     async def _command(
         self,
         child: Job,
-        spec: CommandSpec,
         attempt: int,
         inputs: Mapping[str, Scalar | JobInput],
         access: StorageAccess,
     ) -> StepEnd:
-        order = CommandOrder(
+        end = await self._parts.engine.run(self._order(child, attempt, inputs, access))
+        return StepEnd(end.outcome, end.error, end.outputs, end.exit_code)
+
+    def _order(
+        self,
+        child: Job,
+        attempt: int,
+        inputs: Mapping[str, Scalar | JobInput],
+        access: StorageAccess,
+    ) -> CommandOrder:
+        assert isinstance(child.spec, CommandSpec)
+        return CommandOrder(
             job=child.name,
             job_dir=self._parts.folder_of(child.name).root,
             attempt=attempt,
-            spec=spec,
+            spec=child.spec,
             inputs=inputs,
             variables=variables_for(child, self._parts.tracking_uri),
             access=access,
         )
-        end = await self._parts.engine.run(order)
-        return StepEnd(end.outcome, end.error, end.outputs, end.exit_code)
 
     async def _score(
         self, child: Job, inputs: Mapping[str, Scalar | JobInput], access: StorageAccess
@@ -176,32 +199,47 @@ class StepRun:
 
     async def _access(self, child: Job, inputs: Mapping[str, Scalar | JobInput]) -> StorageAccess:
         given = [each for each in inputs.values() if isinstance(each, JobInput)]
-        uris = [*child.spec.places, *(uri for each in given for uri in each.sources)]
+        return await self._opened(
+            [*child.spec.places, *(uri for each in given for uri in each.sources)]
+        )
+
+    async def _opened(self, uris: Iterable[str]) -> StorageAccess:
         remote = [uri for uri in uris if not is_local(uri)]
         if not remote:
             return StorageAccess()
         try:
-            return await asyncio.to_thread(self._parts.open_data, remote)
+            return await self._aside(self._parts.open_data, remote)
         except Unavailable as error:
             if error.code != "secrets_unreadable":
                 raise
             # The key of the secrets does not come back by waiting.
             raise BatchpointError(error.message, code=error.code) from error
 
+    def _aside(
+        self, work: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs
+    ) -> asyncio.Future[_T]:
+        """Run what blocks in a thread, apart from those that commits and leases need."""
+        call = partial(work, *arguments, **named)
+        return asyncio.get_running_loop().run_in_executor(self._threads, call)
+
     async def _make_ready(self, place: StepPlace, environment: ResolvedEnvironment) -> None:
         """Make sure that an environment can be used; once for all steps that have it."""
         known = self._environments.get(environment.hash)
         if known is None:
-            known = asyncio.ensure_future(asyncio.to_thread(self._parts.prepare, environment))
+            known = self._aside(self._parts.prepare, environment)
             self._environments[environment.hash] = known
         if not known.done():
             self._standing.phase(place.name, "environment")
         try:
-            await asyncio.shield(known)
+            notes = await asyncio.shield(known)
         except BatchpointError:
             if self._environments.get(environment.hash) is known:
                 del self._environments[environment.hash]
             raise
+        if environment.hash not in self._ready:
+            self._ready.add(environment.hash)
+            for note in notes:
+                self._log(f"environment {environment.name}: {note}")
         self._standing.phase(place.name, "command")
 
     async def _key(
@@ -227,19 +265,33 @@ class StepRun:
         return reuse_key(place, literals, contents)
 
     async def _take_over(
-        self, child: Job, key: str | None, access: StorageAccess
+        self,
+        child: Job,
+        key: str | None,
+        inputs: Mapping[str, Scalar | JobInput],
+        access: StorageAccess,
     ) -> StepEnd | None:
-        if key is None:
+        """Take over what an earlier step has computed, if there is such a thing."""
+        place = _place(child)
+        elsewhere = wanted_elsewhere(child, place)
+        if key is None or (elsewhere and not isinstance(child.spec, CommandSpec)):
             return None
         identify = partial(self._identify_anywhere, access)
-        found = await asyncio.to_thread(earlier_outputs, child, key, self._parts.ledger, identify)
+        found = await self._aside(earlier_outputs, child, key, self._parts.ledger, identify)
         if found is None:
             return None
-        name, outputs = found
-        self.log_of(child)(f"took over the outputs of {name}, which computed the same")
-        return StepEnd(
-            "reused", outputs=await self._registered(child, outputs), reused_from=name, key=None
-        )
+        outputs = found.outputs
+        if elsewhere:
+            places = [*child.spec.places, *(each.uri for each in outputs.values())]
+            order = self._order(child, 1, inputs, await self._opened(places))
+            try:
+                outputs = await self._aside(copy_outputs, order, outputs)
+            except BatchpointError as error:
+                self.log_of(child)(f"the outputs of {found.job} cannot be copied: {error.message}")
+                return None  # it is computed; if its place is in the way, that will be said
+        self.log_of(child)(f"took over the outputs of {found.job}, which computed the same")
+        registered = await self._registered(child, outputs)
+        return StepEnd("reused", outputs=registered, reused_from=found.job)
 
     def _identify_anywhere(self, access: StorageAccess, source: JobInput) -> str:
         """Name the content of an earlier output, which may lie in another datastore."""
@@ -256,7 +308,7 @@ class StepRun:
                 continue
             for waits in itertools.count():
                 try:
-                    made = await asyncio.to_thread(self._parts.register, child, name, found[name])
+                    made = await self._aside(self._parts.register, child, name, found[name])
                 except BatchpointError as error:
                     if not error.retryable:
                         raise

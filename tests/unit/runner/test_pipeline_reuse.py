@@ -113,20 +113,47 @@ async def test_data_whose_content_nobody_knows_is_never_taken_for_the_same(world
         assert "a" in await ran(world, parent, graph(world, parent))
 
 
-async def test_an_output_that_is_wanted_elsewhere_is_written_there(world: World) -> None:
-    await ran(world, "p", graph(world, "p"))
-    children = graph(world, "q")
+def wanted_at(world: World, parent: str, folder: Path) -> list[Job]:
+    """The graph, with what `a` makes at a place of the caller's."""
+    children = graph(world, parent)
     place = children[0].spec.step
     assert place is not None
-    mine = (world.home / "mine").as_uri()
-    outputs = {"made": place.outputs["made"].model_copy(update={"uri": mine})}
+    outputs = {"made": place.outputs["made"].model_copy(update={"uri": folder.as_uri()})}
     spec = children[0].spec.model_copy(
         update={"step": place.model_copy(update={"outputs": outputs})}
     )
-    children[0] = children[0].model_copy(update={"spec": spec})
-    await ran(world, "q", children, outputs={"z": ("a", "made")})
-    assert (world.home / "mine" / "text").read_text() == "a"
-    assert world.status("q").outputs["z"].uri == mine
+    return [children[0].model_copy(update={"spec": spec}), children[1]]
+
+
+async def test_an_output_that_is_wanted_elsewhere_is_copied_there(world: World) -> None:
+    await ran(world, "p", graph(world, "p"))
+    mine = world.home / "mine"
+    children = wanted_at(world, "q", mine)
+    assert await ran(world, "q", children, outputs={"z": ("a", "made")}) == set()
+    assert (mine / "text").read_text() == "a"
+    whole = world.status("q")
+    assert whole.outputs["z"].uri == mine.as_uri()
+    earlier = world.ledger.get_job("p-a").status.outputs["made"]
+    assert whole.outputs["z"].hash == earlier.hash
+    (mine / "text").write_text("changed by its owner")
+    assert (world.home / "outputs" / "p-a" / "made" / "text").read_text() == "a"
+
+
+async def test_a_place_that_is_taken_is_left_alone_by_what_is_taken_over(world: World) -> None:
+    await ran(world, "p", graph(world, "p"))
+    (world.home / "mine").mkdir()
+    (world.home / "mine" / "theirs").write_text("x")
+    refused = []
+
+    async def look(order):
+        refused.append(order.job)
+        return await fail(order)
+
+    world.doing["a"] = look
+    world.make("q", wanted_at(world, "q", world.home / "mine"))
+    assert await world.run("q") is JobState.FAILED
+    assert refused == ["q-a"]  # the command itself is told, and says why
+    assert [path.name for path in (world.home / "mine").iterdir()] == ["theirs"]
 
 
 def test_keys_tell_texts_apart_that_command_lines_tell_apart() -> None:
