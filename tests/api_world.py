@@ -16,9 +16,11 @@ from fastapi import FastAPI
 
 from batchpoint import wiring
 from batchpoint.client.embedded_transport import EmbeddedTransport
-from batchpoint.domain.job import JobState, JobStatus
+from batchpoint.domain.job import JobState, JobStatus, PublishedOutput
+from batchpoint.domain.job_spec import PipelineSpec
 from batchpoint.formats.layout import default_output, job_folder
 from batchpoint.ledger.ledger import Ledger
+from batchpoint.storage.locate import path_of
 
 SCRIPT = b"def init():\n    pass\n\n\ndef run(mini_batch):\n    return mini_batch\n"
 
@@ -41,6 +43,7 @@ _NAMES = {
     "codes": "scoring",
     "environments": "plain",
     "data": "patients",
+    "components": "copy",
     "datastores": "lake",
     "computes": "small",
 }
@@ -96,7 +99,7 @@ def fenced(folder: Path) -> Generator[None]:
 
 
 def populate(app: FastAPI, folder: Path) -> dict[str, list[str]]:
-    """Make an endpoint, a deployment, assets, a datastore, a job that is done and one that waits.
+    """Make an endpoint, deployments, assets, a datastore, jobs that are done and some that wait.
 
     `folder` holds the server's home as `home` and gets the data. Returns words that mean something
     there, by the parameter (`path.NAME`, `body.NAME`, of some routes only `ROUTES NAME`).
@@ -125,15 +128,20 @@ def populate(app: FastAPI, folder: Path) -> dict[str, list[str]]:
         }
         path = "/endpoints/heart/deployments/first?set_default=true"
         _made(http, "PUT", path, deployment)
+        _make_pipelines(http)
         asked = {"input": {"type": "uri_folder", "uri": "azureml:patients:1"}}
         done = {**asked, "job_name": "heart-done"}
         _made(http, "POST", "/endpoints/heart/jobs", done)
         _made(http, "POST", "/endpoints/heart/jobs", {**asked, "job_name": "heart-queued"})
     _complete(folder / "home", "heart-done")
+    _complete_pipeline(folder / "home", "pipeline-done")
     return {
         "path.endpoint": ["heart"],
-        "path.deployment": ["first"],
-        "path.job": ["heart-done", "heart-queued"],
+        "path.deployment": ["first", "graph"],
+        "path.job": ["heart-done", "heart-queued", "pipeline-done", "pipeline-done-one"],
+        "path.output": ["score", "copied"],
+        "query.parent": ["pipeline-done"],
+        "query.tag": ["night", "night=1"],
         "path.path": ["predictions.csv", "job.log", "user/node-0.txt"],
         "path.tree": [each.removeprefix("upload:").partition("/")[0] for each in (code, model)],
         "path.version": ["1", "2"],
@@ -143,6 +151,9 @@ def populate(app: FastAPI, folder: Path) -> dict[str, list[str]]:
         "body.model": ["azureml:weights:1", "azureml:weights@latest"],
         "body.code_configuration.code": ["azureml:scoring:1"],
         "body.code_configuration.scoring_script": ["score.py"],
+        "body.component": ["azureml:graph:1", "azureml:copy@latest"],
+        "body.job_definition": ["azureml:pipeline-done"],
+        "body.inputs.data.uri": [uri],
         "body.input.uri": [uri, "azureml:patients:1"],
         "body.input.type": ["uri_folder"],
         **{
@@ -158,6 +169,39 @@ def populate(app: FastAPI, folder: Path) -> dict[str, list[str]]:
         "/datastores body.path": [str(data)],
         "/datastores body.type": ["local"],
     }
+
+
+def _make_pipelines(http: httpx.Client) -> None:
+    component = {
+        "name": "copy",
+        "inputs": {"data": {"type": "uri_folder"}, "rate": {"type": "number", "default": 0.5}},
+        "outputs": {"copied": {}},
+        "command": "cp -r ${{inputs.data}}/. ${{outputs.copied}}",
+    }
+    _made(http, "POST", "/components", component)
+    graph = {
+        "name": "graph",
+        "inputs": {"data": {"type": "uri_folder"}},
+        "outputs": {"copied": {}},
+        "jobs": {
+            "one": {
+                "component": "azureml:copy:1",
+                "inputs": {"data": "${{parent.inputs.data}}"},
+                "outputs": {"copied": "${{parent.outputs.copied}}"},
+            }
+        },
+    }
+    _made(http, "POST", "/components", graph)
+    deployment = {"name": "graph", "endpoint_name": "heart", "component": "azureml:graph:1"}
+    _made(http, "PUT", "/endpoints/heart/deployments/graph", deployment)
+    data = {"type": "uri_folder", "uri": "azureml:patients:1"}
+    job = {
+        "name": "pipeline-done",
+        "component": "azureml:graph:1",
+        "inputs": {"data": data},
+        "tags": {"night": "1"},
+    }
+    _made(http, "POST", "/jobs", job)
 
 
 def _made(http: httpx.Client, method: str, path: str, body: object = None) -> httpx.Response:
@@ -190,4 +234,22 @@ def _complete(home: Path, name: str) -> None:
     assert epoch is not None
     uri = ledger.get_job(name).scoring.output.uri
     ledger.finish(name, epoch, JobStatus(state=JobState.COMPLETED, output_uri=uri))
+    ledger.close()
+
+
+def _complete_pipeline(home: Path, name: str) -> None:
+    """End a pipeline and its step as their runner does."""
+    ledger = Ledger(wiring.ledger_path(home))
+    job = ledger.get_job(name)
+    assert isinstance(job.spec, PipelineSpec)
+    child = ledger.get_job(job.spec.steps["one"])
+    assert child.spec.step is not None
+    uri = child.spec.step.outputs["copied"].uri
+    path_of(uri).mkdir(parents=True)
+    (path_of(uri) / "predictions.csv").write_text("x\n1\n")
+    outputs = {"copied": PublishedOutput(type="uri_folder", uri=uri)}
+    ended = JobStatus(state=JobState.COMPLETED, outputs=outputs)
+    epoch = ledger.acquire_lease(name, "me", 0.0, 15)
+    assert epoch is not None
+    ledger.finish(name, epoch, ended, children={child.name: ended})
     ledger.close()

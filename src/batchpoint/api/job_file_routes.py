@@ -37,7 +37,7 @@ def job_file_routes(services: Services) -> APIRouter:
         summary="Stream the failed items",
         name="stream_failed_items",
         response_class=StreamingResponse,
-        responses={**problems(404), 200: {"content": {_LINES: {}}}},
+        responses={**problems(404, 409), 200: {"content": {_LINES: {}}}},
     )
     def failed_items(job: str) -> StreamingResponse:
         """Stream what failed for good: one JSON object per line, in input order.

@@ -13,7 +13,6 @@ from batchpoint.api.job_watch import JobWatch
 from batchpoint.api.json_bodies import JsonRoute
 from batchpoint.api.services import LIMIT_DEFAULT, After, Limit, Page, Services, page, problems
 from batchpoint.domain import limits
-from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import TERMINAL_STATES, Job, JobState
 from batchpoint.domain.pipeline import PipelineJob
 
@@ -58,12 +57,15 @@ def job_routes(services: Services) -> APIRouter:
         """List jobs, newest first; steps of pipelines are listed with their `parent` only."""
         if parent is not None:
             ledger.get_job(parent)
+        tags = _tags(tag or ())
+        if tags is None:
+            return Page(value=[])
         found = ledger.list_jobs(
             endpoint,
             deployment,
             parent=parent,
             states=status,
-            tags=_tags(tag or ()),
+            tags=tags,
             job_type=type,
             limit=limit,
             after=after,
@@ -131,23 +133,18 @@ def _add_creation(router: APIRouter, services: Services) -> None:
         new are built before the answer comes.
         """
         key = idempotency_key or repeatability_request_id
-        job = services.invocations.create_job(body, key)
+        job = services.invocations.create_job(body, key, services.log)
         response.headers["Location"] = f"/jobs/{job.name}"
         return job
 
 
-def _tags(given: Iterable[str]) -> dict[str, str | None]:
-    """Read `key` and `key=value`. Raises: Invalid (`field_invalid`) for two values of one key."""
+def _tags(given: Iterable[str]) -> dict[str, str | None] | None:
+    """Read `key` and `key=value`; None: no job can have all of that."""
     found: dict[str, str | None] = {}
     for text in given:
         key, mark, value = text.partition("=")
-        wanted = value if mark else found.get(key)
-        if not key or (found.get(key) not in (None, wanted)):
-            raise Invalid(
-                f"{text[:100]!r} asks for what no job can have: give key or key=value, each key "
-                "once",
-                code="field_invalid",
-                where="tag",
-            )
-        found[key] = wanted
+        known = found.get(key)
+        if mark and known is not None and known != value:
+            return None
+        found[key] = value if mark else known
     return found

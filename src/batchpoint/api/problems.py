@@ -39,7 +39,7 @@ STATUS_OF_FAMILY: tuple[tuple[type[BatchpointError], int], ...] = (
     (JobFailed, 409),
     (BatchpointError, 500),
 )
-STATUS_OF_CODE = {"storage_full": 507}
+STATUS_OF_CODE = {"storage_full": 507, "job_type_wrong": 409}
 
 
 # Of more than this nobody reads; `detail` says how many there are.
