@@ -17,9 +17,11 @@ from batchpoint.domain.job import Job, JobStatus, PublishedOutput
 from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.job_spec import NodeSpec, PipelineSpec, ResolvedEnvironment
 from batchpoint.engines.local import LocalEngine, LocalPlace
+from batchpoint.engines.local_commands import LocalCommands
 from batchpoint.formats.layout import job_folder
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.runner.job_spans import JobSpans
+from batchpoint.runner.pipeline_runner import PipelineRunner
 from batchpoint.runner.score_runner import RunnerParts, ScoreRunner
 from batchpoint.runner.score_step import ScoreStepParts, StepResult, run_score_step
 from batchpoint.runner.step_inputs import variables_for
@@ -106,16 +108,12 @@ async def _run_pipeline(
     place: RunnerPlace, job: Job, epoch: int, saw: Callable[[JobStatus], None]
 ) -> None:
 
-    from batchpoint.runner.pipeline_runner import PipelineRunner  # noqa: PLC0415
-
     await PipelineRunner(job, epoch, _pipeline_parts(place, job, epoch, saw)).run()
 
 
 def _pipeline_parts(
     place: RunnerPlace, job: Job, epoch: int, saw: Callable[[JobStatus], None]
 ) -> PipelineParts:
-
-    from batchpoint.engines.local_commands import LocalCommands  # noqa: PLC0415
 
     tracking_uri = (
         place.environ.get("MLFLOW_TRACKING_URI") or (place.home / "mlflow").resolve().as_uri()
