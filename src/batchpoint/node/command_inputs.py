@@ -103,10 +103,11 @@ class CommandInputs:
         if mode == "ro_mount":
             return str(path)
         folder = self._scratch / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             copy_tree(path, folder)
             return str(folder)
-        folder.mkdir(parents=True)
+        folder.mkdir()
         copy_file(path, folder / path.name)
         return str(folder / path.name)
 
