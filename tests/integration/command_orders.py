@@ -69,9 +69,11 @@ def order(
         environment_variables=dict(own or {}),
         timeout_seconds=timeout_seconds,
     )
+    folder = root / "home" / "jobs" / name
+    folder.mkdir(parents=True, exist_ok=True)
     return CommandOrder(
         job=name,
-        job_dir=root / "home" / "jobs" / name,
+        job_dir=folder,
         attempt=attempt,
         spec=spec,
         inputs=dict(inputs or {}),

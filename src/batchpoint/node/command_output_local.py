@@ -112,7 +112,10 @@ class LocalOutput:
             raise self._missing("is a folder, and is declared as uri_file")
         if not self._is_file and not written.is_dir() and self._type != "custom_model":
             raise self._missing(f"is a file, and is declared as {self._type}")
-        self.bytes = sync_tree(written)
+
+    def flush(self) -> None:
+        """See `CommandOutput`."""
+        self.bytes = sync_tree(self._written)
 
     def note(self, record: CommandRecord) -> None:
         """Note what will be placed where."""
@@ -139,11 +142,14 @@ class LocalOutput:
         for source, target in self._moves():
             self._step(f"place:{self.name}")
             self._place(source, target)
+        self._step(f"placed:{self.name}")
+        shutil.rmtree(self._folder)
+
+    def settle(self) -> None:
+        """See `CommandOutput`."""
         sync_folder(self._target.parent)
         if self._folder == self._inside:
             sync_folder(self._target)
-        self._step(f"placed:{self.name}")
-        shutil.rmtree(self._folder)
 
     def is_there(self, record: CommandRecord) -> bool:
         """Whether all that was placed is still there."""

@@ -91,6 +91,9 @@ class StoreFolderOutput:
         )
         (place / RECEIPT).write_bytes(encode_command_receipt(self._receipt))
 
+    def flush(self) -> None:
+        """See `CommandOutput`: a store keeps what it has taken."""
+
     def note(self, record: CommandRecord) -> None:
         """See `CommandOutput`: it has notes of its own."""
 
@@ -98,6 +101,9 @@ class StoreFolderOutput:
         """See `CommandOutput`."""
         assert self._receipt is not None
         self._publication.publish(self._receipt)
+
+    def settle(self) -> None:
+        """See `CommandOutput`: a store keeps what it has taken."""
 
     def is_there(self, record: CommandRecord) -> bool:  # noqa: ARG002 - the receipt tells
         """See `CommandOutput`."""
@@ -151,6 +157,9 @@ class StoreFileOutput:
             )
         self.bytes = self._written.stat().st_size
 
+    def flush(self) -> None:
+        """See `CommandOutput`: a store keeps what it has taken."""
+
     def note(self, record: CommandRecord) -> None:
         """See `CommandOutput`."""
         sha256 = file_digest(self._written).decode()
@@ -170,6 +179,9 @@ class StoreFileOutput:
             store.put_file(self._written, key)
         self._step(f"placed:{self.name}")
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def settle(self) -> None:
+        """See `CommandOutput`: a store keeps what it has taken."""
 
     def is_there(self, record: CommandRecord) -> bool:
         """See `CommandOutput`."""

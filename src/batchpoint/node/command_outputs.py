@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -27,12 +30,14 @@ from batchpoint.storage.locate import local_path_of
 
 # Reading more than that again only to name it is not worth the while.
 _NAMED_BYTES_MAX = 64 << 30
+_AT_ONCE = 8
 
 
 class CommandOutput(Protocol):
     """One output that the command writes to this machine's disk. Blocking.
 
-    The order of calls: `take_back`, `prepare`, the command, `check`, `note`, `publish`.
+    The order of calls: `take_back`, `prepare`, the command, `check`, `note`, `flush`, `publish`,
+    `settle`.
     """
 
     name: str
@@ -68,6 +73,10 @@ class CommandOutput(Protocol):
         """
         ...
 
+    def flush(self) -> None:
+        """Have what was written on the disk, before it becomes the output; raises OSError."""
+        ...
+
     def note(self, record: CommandRecord) -> None:
         """Note by what the output will be known as ours."""
         ...
@@ -79,6 +88,10 @@ class CommandOutput(Protocol):
             Conflict: somebody has put something into its place meanwhile (`output_exists`).
             Unavailable, Invalid, OSError: the place cannot be written to.
         """
+        ...
+
+    def settle(self) -> None:
+        """Have the output outlive a power cut; raises OSError."""
         ...
 
     def is_there(self, record: CommandRecord) -> bool:
@@ -131,10 +144,7 @@ class CommandOutputs:
         """
         self.withdraw()
         for each in self._outputs:
-            try:
-                each.prepare()
-            except OSError as error:
-                raise storage_error(error, Path(each.text)) from error
+            _told(each, each.prepare)
 
     def publish(self) -> dict[str, PublishedOutput]:
         """Publish all outputs; after an error nothing is published.
@@ -148,19 +158,13 @@ class CommandOutputs:
         try:
             for each in self._outputs:
                 self._step(f"check:{each.name}")
-                try:
-                    each.check()
-                    each.note(record)
-                except OSError as error:
-                    raise storage_error(error, Path(each.text)) from error
+                _told(each, each.check)
+                _told(each, partial(each.note, record))
             if self._outputs:
-                self._step("record")
-                write_command_record(self._path, record)
+                self._on_disk(record)
             for each in self._outputs:
-                try:
-                    each.publish()
-                except OSError as error:
-                    raise storage_error(error, Path(each.text)) from error
+                _told(each, each.publish)
+            self._together(CommandOutput.settle)
         except BatchpointError:
             self.withdraw()
             raise
@@ -177,11 +181,26 @@ class CommandOutputs:
         """
         record = read_command_record(self._path)
         for each in self._outputs:
-            try:
-                each.take_back(record)
-            except OSError as error:
-                raise storage_error(error, Path(each.text)) from error
+            _told(each, partial(each.take_back, record))
         self._path.unlink(missing_ok=True)
+
+    def _on_disk(self, record: CommandRecord) -> None:
+        """Flush outputs and the record at a time: it takes a disk no longer than one of them."""
+        self._step("record")
+        with ThreadPoolExecutor(1, thread_name_prefix="record") as beside:
+            writing = beside.submit(write_command_record, self._path, record)
+            self._together(CommandOutput.flush)
+            writing.result()
+
+    def _together(self, work: Callable[[CommandOutput], None]) -> None:
+        if len(self._outputs) <= 1:
+            for each in self._outputs:
+                _told(each, partial(work, each))
+            return
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="outputs") as threads:
+            begun = [threads.submit(_told, each, partial(work, each)) for each in self._outputs]
+            for each in begun:
+                each.result()
 
     def _published(self, name: str, declared: StepOutput) -> PublishedOutput:
         told = PublishedOutput(type=declared.type, uri=declared.uri)
@@ -195,6 +214,14 @@ class CommandOutputs:
             return content_identity(JobInput(type=kind, uri=uri), self._access) or None
         except BatchpointError:
             return None  # it is published all the same
+
+
+def _told(about: CommandOutput, work: Callable[[], None]) -> None:
+    """Do something for an output; what the operating system says about it becomes ours."""
+    try:
+        work()
+    except OSError as error:
+        raise storage_error(error, Path(about.text)) from error
 
 
 def _output(

@@ -50,10 +50,16 @@ def _links_below(top: str) -> Iterator[str]:
 
 
 def _stays_below(link: str, top: str) -> bool:
+    """Whether a link says a way that does not even pass through a folder above."""
     says = os.readlink(link)
     if os.path.isabs(says):
         return False
-    return os.path.normpath(f"{os.path.dirname(link)}/{says}").startswith(f"{top}/")
+    depth = os.path.relpath(link, top).count("/")
+    for step in says.split("/"):
+        depth += -1 if step == ".." else step not in ("", ".")
+        if depth < 0:
+            return False
+    return True
 
 
 def _replace_by_copy(link: str) -> None:
