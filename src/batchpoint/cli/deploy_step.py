@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchpoint.cli.client_connection import connected
-from batchpoint.cli.deployment_view import deployment_card
+from batchpoint.cli.deployment_view import component_of, deployment_card
 from batchpoint.cli.error_report import warn
 from batchpoint.cli.output_forms import OutputForm
 from batchpoint.cli.progress_printers import to_stderr
@@ -61,12 +61,15 @@ def deploy_model(wish: DeployWish, *, form: OutputForm | None, query: str | None
             to_stderr("Checking everything and making environments …")
         with told_at_places(loaded.places):
             made, is_new = _put(client, deployment)
+        component = component_of(client, made)
     title, note = f"Deployed {made.endpoint_name}", "new" if is_new else "was there"
     emit(
         made,
         form=form,
         query=query,
-        text=lambda: deployment_card(made, title=title, default=made.name, note=note),
+        text=lambda: deployment_card(
+            made, title=title, default=made.name, note=note, component=component
+        ),
     )
 
 

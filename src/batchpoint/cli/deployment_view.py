@@ -2,45 +2,83 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from batchpoint.cli.text_tables import count, short_hash
 from batchpoint.domain.component import LITERAL_TYPES, ComponentInput, PipelineComponent
 from batchpoint.domain.deployment import Deployment
 from batchpoint.domain.endpoint import ModelDeployment
+from batchpoint.domain.errors import NotFound
 from batchpoint.domain.pipeline import PipelineDeployment
+from batchpoint.domain.references import AssetReference, asset_reference
+
+if TYPE_CHECKING:
+    from batchpoint.client.client import Client
 
 
-def deployment_card(made: Deployment, *, title: str, default: str | None, note: str = "") -> str:
-    """Show a deployment in short; `default` is the endpoint's, `note` is about the endpoint."""
-    fields = _of_pipeline(made) if isinstance(made, PipelineDeployment) else _of_model(made)
+def deployment_card(
+    made: Deployment,
+    *,
+    title: str,
+    default: str | None,
+    note: str = "",
+    component: PipelineComponent | None = None,
+) -> str:
+    """Show a deployment in short.
+
+    `default` is the endpoint's, `note` is about the endpoint; `component` is the pipeline that the
+    deployment names.
+    """
+    if isinstance(made, PipelineDeployment):
+        told, given = _of_pipeline(made, component), _given(component)
+    else:
+        told, given = _of_model(made), " --input DATA"
     owner = made.endpoint_name
     role = " (the endpoint's default)" if made.name == default else ""
     fields = [
         ("endpoint", f"{owner} ({note})" if note else owner),
         ("deployment", f"{made.name}{role}"),
-        *fields,
+        *told,
     ]
     lines = [title, *(f"  {label:<11} {value}" for label, value in fields if value)]
     chosen = "" if made.name == default else f" --deployment-name {made.name}"
-    given = _given(made) if isinstance(made, PipelineDeployment) else " --input DATA"
     return "\n".join([*lines, "", f"  batchpoint invoke {owner}{chosen}{given} --wait"])
 
 
-def _of_pipeline(made: PipelineDeployment) -> list[tuple[str, str]]:
-    settings, component = made.settings, made.component
-    fields = [("compute", settings.default_compute or "")]
-    if isinstance(component, PipelineComponent):
-        steps, inputs, outputs = component.jobs, component.inputs, component.outputs
-        fields = [
-            ("steps", f"{len(steps)}: {', '.join(steps)}"),
-            ("inputs", ", ".join(input_told(name, each) for name, each in inputs.items())),
-            ("outputs", ", ".join(f"{name} ({each.type})" for name, each in outputs.items())),
-            *fields,
+def _of_pipeline(
+    made: PipelineDeployment, component: PipelineComponent | None
+) -> list[tuple[str, str]]:
+    fields = [
+        ("made of", f"job {_plain(made.job_definition)}" if made.job_definition else ""),
+        ("component", short_hash(what_and_where(made)[0])),
+        ("compute", made.settings.default_compute or ""),
+    ]
+    if component is not None:
+        inputs, outputs = component.inputs.items(), component.outputs.items()
+        fields += [
+            ("steps", f"{len(component.jobs)}: {', '.join(component.jobs)}"),
+            ("inputs", ", ".join(input_told(name, each) for name, each in inputs)),
+            ("outputs", ", ".join(f"{name} ({each.type})" for name, each in outputs)),
         ]
-    else:
-        fields.insert(0, ("component", short_hash(component or "")))
-    if made.job_definition is not None:
-        fields.insert(0, ("made of", f"job {made.job_definition}"))
     return fields
+
+
+def _plain(reference: str) -> str:
+    return reference.removeprefix("azureml:")
+
+
+def component_of(client: Client, made: Deployment) -> PipelineComponent | None:
+    """Give the pipeline that a deployment names; None for a model, and when it is there no more."""
+    found = made.component if isinstance(made, PipelineDeployment) else None
+    if isinstance(found, str):
+        reference = asset_reference(found, "component")
+        if not isinstance(reference, AssetReference):
+            return None
+        try:
+            found = client.components.get(reference.name, reference.version)
+        except NotFound:
+            return None
+    return found if isinstance(found, PipelineComponent) else None
 
 
 def input_told(name: str, given: ComponentInput) -> str:
@@ -50,10 +88,9 @@ def input_told(name: str, given: ComponentInput) -> str:
     return f"{name} ({given.type}{', optional' if given.optional else ''})"
 
 
-def _given(made: PipelineDeployment) -> str:
+def _given(component: PipelineComponent | None) -> str:
     """Say what has to be given when a pipeline is invoked, as far as its inputs are known."""
-    component = made.component
-    if not isinstance(component, PipelineComponent):
+    if component is None:
         return " --file job.yml"
     needed = {
         name: each
@@ -87,6 +124,6 @@ def what_and_where(made: Deployment) -> tuple[str, str]:
     """Tell in two cells what is deployed, and the compute that it runs on."""
     if isinstance(made, PipelineDeployment):
         component = made.component
-        named = component if isinstance(component, str) else made.job_definition or "inline"
+        named = component if isinstance(component, str) else "(in the deployment)"
         return short_hash(named), made.settings.default_compute or ""
     return short_hash(made.model if isinstance(made.model, str) else made.model.path), made.compute

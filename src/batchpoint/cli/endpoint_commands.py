@@ -240,7 +240,7 @@ def _put_deployment(
     query: str | None,
 ) -> None:
     """Send a deployment and say in short what was made of it."""
-    from batchpoint.cli.deployment_view import deployment_card
+    from batchpoint.cli.deployment_view import component_of, deployment_card
     from batchpoint.cli.render import emit
     from batchpoint.cli.yaml_places import told_at_places
 
@@ -250,7 +250,8 @@ def _put_deployment(
     def text() -> str:
         default = client.endpoints.get(made.endpoint_name).defaults.deployment_name
         title = f"Deployment {made.name} of {made.endpoint_name} is ready"
-        return deployment_card(made, title=title, default=default)
+        component = component_of(client, made)
+        return deployment_card(made, title=title, default=default, component=component)
 
     emit(made, form=form, query=query, text=text)
 

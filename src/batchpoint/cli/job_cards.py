@@ -212,8 +212,10 @@ def next_commands(job: Job) -> str:
     """Tell what can be done with a job that ended or runs."""
     name, state = job.name, job.status.state
     if state == JobState.COMPLETED:
-        commands = [f"job download {name} --download-path ./out"]
         spec = job.spec
+        commands = [f"job show {name}"]
+        if not isinstance(spec, PipelineSpec) or spec.outputs:
+            commands = [f"job download {name} --download-path ./out"]
         if isinstance(spec, ScoreSpec) and spec.settings.output_action != "summary_only":
             commands.insert(0, f"job head {name}")  # else there are no rows to show
         if job.status.progress.items_failed:

@@ -74,8 +74,8 @@ def _watch_steps(client: Client, handle: JobHandle, printer: ProgressPrinter) ->
             steps = list(handle.children())
         version = job.version
         running = [step_name(step) for step in steps if _is_running(step)]
-        printer.show(job, running)
         logs.read(steps if is_pipeline else [job])
+        printer.show(job, running)
         if job.status.state in TERMINAL_STATES:
             return job
         wait_a_moment(handle, _LOG_SECONDS)

@@ -16,7 +16,7 @@ from batchpoint.cli.job_cards import (
 )
 from batchpoint.cli.job_graph import draw_graph, step_name
 from batchpoint.cli.text_tables import between, count, moment, one_line, short_hash, wrapped
-from batchpoint.core.binding import literal_text, shown_text
+from batchpoint.core.binding import Kind, literal_text, shown_text
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import Job, JobState
 from batchpoint.domain.job_pointers import JobInput
@@ -125,13 +125,13 @@ def step_card(job: Job, width: int, now: datetime) -> str:
         ("variables", ", ".join(sorted(spec.environment_variables))),
     ]
     lines += [card_field(label, one_line(value)) for label, value in fields if value]
+    lines += [card_field("note", one_line(note)) for note in spec.environment.notes]
     lines += ["", "Command", *command_lines(spec, width)]
     if step is not None and step.inputs:
         given = {name: _told(value) for name, value in step.inputs.items()}
         lines += ["", "Inputs", *_values(given, width)]
     if step is not None and step.outputs:
         lines += ["", "Outputs", *step_output_lines(job, step, width)]
-    lines += [card_field("note", one_line(note)) for note in spec.environment.notes]
     return "\n".join([*lines, *warning_fields(job)])
 
 
@@ -149,11 +149,13 @@ def command_lines(spec: CommandSpec, width: int) -> list[str]:
     """Write a command as it is run, values in it, for people to read."""
     step = spec.step
     inputs = step.inputs if step is not None else {}
-    values = {("inputs", name): _text(value) for name, value in inputs.items()}
+    values: dict[tuple[Kind, str], str] = {
+        ("inputs", name): _text(value).removeprefix("file://") for name, value in inputs.items()
+    }
     for name, output in (step.outputs if step is not None else {}).items():
-        values["outputs", name] = output.uri
+        values["outputs", name] = output.uri.removeprefix("file://")
     try:
-        told = shown_text(spec.command, values, frozenset(inputs))  # pyright: ignore[reportArgumentType]
+        told = shown_text(spec.command, values, frozenset(inputs))
     except Invalid:
         told = spec.command
     lines: list[str] = []

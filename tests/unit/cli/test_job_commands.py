@@ -42,7 +42,7 @@ def test_invoke_as_az_spells_it(deployed: Cli, plane: ControlPlane, tmp_path: Pa
     settings = spec.settings
     assert (settings.mini_batch_size, settings.max_retries, settings.timeout_seconds) == (3, 1, 40)
     assert settings.error_threshold == 0
-    assert spec.output.uri == f"{(tmp_path / 'out').as_uri()}/"
+    assert spec.output.uri == (tmp_path / "out").as_uri()
     assert settings.output_file_name == "scores.csv"
 
 
