@@ -124,8 +124,6 @@ def test_which_types_fit_which() -> None:
     pairs = {(a, b) for a in LITERAL_TYPES for b in LITERAL_TYPES if a != b and fits(a, b)}
     text = {("string", each) for each in LITERAL_TYPES}
     text |= {(each, "string") for each in LITERAL_TYPES}
-        (each, "string") for each in LITERAL_TYPES
-    }
     assert pairs == (text | {("integer", "number")}) - {("string", "string")}
     assert all(fits(each, each) for each in (*LITERAL_TYPES, *DATA_TYPES))
     assert not any(fits(a, b) or fits(b, a) for a in LITERAL_TYPES for b in DATA_TYPES)
