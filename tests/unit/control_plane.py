@@ -14,7 +14,7 @@ from batchpoint.control.assets import Assets
 from batchpoint.control.computes import Computes
 from batchpoint.control.input_checks import InputChecks
 from batchpoint.control.invocation import Invocations
-from batchpoint.control.model_deployments import ModelDeployments
+from batchpoint.control.model_deployments import DeployedModel, ModelDeployments
 from batchpoint.control.model_invocation import ModelInvocations
 from batchpoint.control.output_checks import OutputChecks
 from batchpoint.control.pipeline_deployments import PipelineDeployments
@@ -114,6 +114,13 @@ def control_plane(home: Path, *, embedded: bool = True) -> ControlPlane:
         embedded=embedded,
     )
     return ControlPlane(home, services, environments, wakes)
+
+
+def deployed_model(plane: ControlPlane, endpoint: str, name: str | None = None) -> DeployedModel:
+    """The deployment of a model, None: the endpoint's default."""
+    found = plane.registry.deployed(endpoint, name)
+    assert isinstance(found, DeployedModel)
+    return found
 
 
 def mlflow_model(folder: Path) -> Path:

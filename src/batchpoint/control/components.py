@@ -14,11 +14,13 @@ from batchpoint.control.collected_findings import CollectedFindings, joined
 from batchpoint.control.data_references import MODEL_TYPES
 from batchpoint.control.parallel_settings import check_parallel
 from batchpoint.core.graph import check_component, flatten
+from batchpoint.core.input_values import is_literal
 from batchpoint.domain import limits
 from batchpoint.domain.asset import Environment
 from batchpoint.domain.component import (
     CommandComponent,
     Component,
+    ComponentInput,
     ParallelComponent,
     ParallelTask,
     PipelineComponent,
@@ -173,11 +175,8 @@ class _Settling:
         reference, component = self._nested(step.component, f"{where}.component")
         inputs: dict[str, Scalar | StepData | None] = {}
         for name, value in step.inputs.items():
-            inputs[name] = value
-            if isinstance(value, StepData):
-                declared = component and component.inputs.get(name)
-                kind = value.type or (declared.type if declared else None)
-                inputs[name] = self._pinned(value, kind, f"{where}.inputs.{name}")
+            declared = component.inputs.get(name) if component is not None else None
+            inputs[name] = self._data(value, declared, f"{where}.inputs.{name}")
         environment = self._environment(step.environment, f"{where}.environment")
         told = {"component": reference, "environment": environment, "inputs": inputs}
         return step.model_copy(update=told)
@@ -225,13 +224,20 @@ class _Settling:
             self.facts.append(self._assets.environments.content_of(name, environment.version))
         return reference
 
-    def _pinned(self, given: StepData, kind: str | None, where: str) -> StepData:
-        """Return inline data with labels and short spellings replaced by what they mean now."""
-        model, field = kind in MODEL_TYPES, joined(where, "path")
-        path = self.collected.tried(
-            field, lambda: self._assets.pinned_data(given.path, model=model, where=field)
+    def _data(
+        self, given: Scalar | StepData | None, declared: ComponentInput | None, where: str
+    ) -> Scalar | StepData | None:
+        """Return data named in a pipeline as it will be found again; bindings as they are."""
+        if isinstance(given, str) and declared is not None and not is_literal(declared.type):
+            given = StepData.model_validate({"type": declared.type, "path": given})
+        if not isinstance(given, StepData) or "${{" in given.path:
+            return given
+        kind = given.type or (declared.type if declared is not None else None)
+        model, path, field = kind in MODEL_TYPES, given.path, joined(where, "path")
+        pinned = self.collected.tried(
+            field, lambda: self._assets.pinned_data(path, model=model, where=field)
         )
-        return given if path is None else given.model_copy(update={"path": path})
+        return given if pinned is None else given.model_copy(update={"path": pinned})
 
 
 def reference_of(component: Component) -> str:

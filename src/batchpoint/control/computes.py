@@ -16,6 +16,7 @@ from batchpoint.domain.compute import Compute
 from batchpoint.domain.deployment import Deployment
 from batchpoint.domain.endpoint import ModelDeployment
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
+from batchpoint.domain.references import named_reference
 from batchpoint.ledger.ledger import Ledger, Record
 
 LOCAL = "local"
@@ -136,4 +137,4 @@ def _computes_of(record: Record) -> set[str]:
         return {deployment.compute}
     prepared = PreparedPipeline.model_validate_json(record.resolution or "")
     default = deployment.settings.default_compute
-    return {*prepared.computes, *([default] if default else [])}
+    return {*prepared.computes, *([named_reference(default, "compute")] if default else [])}

@@ -150,7 +150,9 @@ class PipelineJobs:
             if isinstance(value, JobInput):
                 where = f"inputs.{name}"
                 found = self._data(value, graph.inputs[name], where, collected)
-                if found is not None:
+                if found is None:
+                    del values[name]  # nothing more is said about it
+                else:
                     values[name] = found
         return values
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
 
 from batchpoint.clock import Clock
 from batchpoint.control.computes import Computes, read_deployment
@@ -21,6 +22,7 @@ from batchpoint.domain.model_shape import snake
 from batchpoint.domain.pipeline import PipelineDeployment
 from batchpoint.ledger.ledger import Ledger, Record
 
+_OfKind = TypeVar("_OfKind", bound=ModelDeployment | PipelineDeployment)
 Deployed = DeployedModel | DeployedPipeline
 """A deployment of either kind with all that its jobs need."""
 
@@ -107,12 +109,12 @@ class Registry(Computes):
 
     def put_deployment(
         self,
-        deployment: Deployment,
+        deployment: _OfKind,
         log: Callable[[str], None],
         *,
         set_default: bool = False,
         kept: Deployed | None = None,
-    ) -> tuple[Deployment, bool]:
+    ) -> tuple[_OfKind, bool]:
         """Create or update a deployment; return it and whether it is new.
 
         All that can be wrong with what it names is found here. Jobs that run keep what they were
@@ -129,7 +131,8 @@ class Registry(Computes):
                 kept = self._stored(deployment)  # sent back as it was shown
             kept = kept if isinstance(kept, DeployedPipeline) else None
             made = self._pipelines.resolved(deployment, log, kept)
-        return self._save_deployment(made, set_default=set_default)
+        stored, is_new = self._save_deployment(made, set_default=set_default)
+        return cast("_OfKind", stored), is_new
 
     def update_deployment(
         self, endpoint: str, name: str, patch: Mapping[str, object], log: Callable[[str], None]

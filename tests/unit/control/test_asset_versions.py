@@ -7,7 +7,13 @@ import pytest
 from batchpoint.domain.asset import Code, Data, Environment, Model
 from batchpoint.domain.endpoint import BatchEndpoint, ModelDeployment
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
-from tests.unit.control_plane import ControlPlane, code_folder, data_folder, mlflow_model
+from tests.unit.control_plane import (
+    ControlPlane,
+    code_folder,
+    data_folder,
+    deployed_model,
+    mlflow_model,
+)
 
 
 @pytest.fixture
@@ -213,7 +219,7 @@ def test_deployments_share_registered_code(plane: ControlPlane, tmp_path: Path) 
         )
         assert deployment.code_configuration is not None
         assert deployment.code_configuration.code == "azureml:scorer:1"
-        resolved = plane.registry.deployed("heart", "first").resolution.code
+        resolved = deployed_model(plane, "heart", "first").resolution.code
         assert resolved is not None
         assert Path(resolved.path, "score.py").is_file()
 
@@ -258,6 +264,7 @@ def test_a_deployment_keeps_what_it_was_given_when_its_assets_go(
     changed = plane.registry.update_deployment(
         "heart", "first", {"settings": {"mini_batch_size": 3}}, lambda line: None
     )
+    assert isinstance(changed, ModelDeployment)
     assert (changed.model, changed.environment) == ("azureml:heart:1", "azureml:sk:1")
     assert changed.settings.mini_batch_size == 3
     assert plane.registry.deployed("heart", "first").resolution == before.resolution

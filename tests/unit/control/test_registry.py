@@ -16,6 +16,7 @@ from tests.unit.control_plane import (
     code_folder,
     control_plane,
     data_folder,
+    deployed_model,
     mlflow_model,
 )
 
@@ -154,6 +155,7 @@ def test_patching_a_deployment_checks_it_again(ready: ControlPlane) -> None:
     changed = ready.registry.update_deployment(
         "heart", "first", {"settings": {"instance_count": 5_000, "mini_batch_size": 2}}, log
     )
+    assert isinstance(changed, ModelDeployment)
     assert changed.resources.instance_count == 5_000
     assert changed.settings.mini_batch_size == 2
     assert changed.settings.max_concurrency_per_instance == 1
@@ -172,7 +174,7 @@ def test_a_model_of_ones_own_needs_a_script(plane: ControlPlane, tmp_path: Path)
     assert caught.value.code == "model_invalid"
     code = {"code": str(code_folder(tmp_path / "code")), "scoring_script": "score.py"}
     plane.registry.put_deployment(deployment(own, code_configuration=code), log)
-    deployed = plane.registry.deployed("heart", "first")
+    deployed = deployed_model(plane, "heart", "first")
     assert deployed.resolution.code is not None
     assert Path(deployed.resolution.code.path, "score.py").is_file()
     assert Path(deployed.resolution.model.path).read_bytes() == b"weights"

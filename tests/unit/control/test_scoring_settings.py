@@ -39,6 +39,9 @@ def test_unset_fields_get_the_servers_defaults() -> None:
         "parameters": {},
         "split_files": True,
         "coalesce_files": True,
+        "mini_batch_bytes": None,
+        "mini_batch_error_threshold": None,
+        "allowed_failed_percent": None,
     }
     assert with_defaults(filled) == filled
 
@@ -87,6 +90,9 @@ def test_overrides_win_and_variables_are_merged() -> None:
         "parameters": {"beams": 5, "mode": "fast", "top": 0.5},
         "split_files": True,
         "coalesce_files": True,
+        "mini_batch_bytes": None,
+        "mini_batch_error_threshold": None,
+        "allowed_failed_percent": None,
     }
 
 
