@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from batchpoint.core.reuse_key import reuse_key
 from batchpoint.domain.job import Job, JobState
 from tests.unit.resolved_pipelines import command_step
 from tests.unit.runner.pipeline_world import World, fail, succeed
@@ -154,22 +153,3 @@ async def test_a_place_that_is_taken_is_left_alone_by_what_is_taken_over(world: 
     assert await world.run("q") is JobState.FAILED
     assert refused == ["q-a"]  # the command itself is told, and says why
     assert [path.name for path in (world.home / "mine").iterdir()] == ["theirs"]
-
-
-def test_keys_tell_texts_apart_that_command_lines_tell_apart() -> None:
-    place = command_step("p", "a").spec.step
-    assert place is not None
-    keys = [
-        reuse_key(place, literals, contents)
-        for literals, contents in (
-            ({}, {}),
-            ({"x": 3}, {}),
-            ({"x": 3.0}, {}),
-            ({"x": True}, {}),
-            ({"x": "True"}, {}),
-            ({}, {"x": "3"}),
-        )
-    ]
-    assert len(set(keys)) == len(keys)
-    assert reuse_key(place, {"x": 3}, {"d": "h"}) == reuse_key(place, {"x": 3}, {"d": "h"})
-    assert reuse_key(place, {}, {"d": ""}) is None
