@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from batchpoint import Client, JobHandle, wiring
-from batchpoint.domain.component import CommandComponent, Step, StepOutputBinding
+from batchpoint.domain.component import CommandComponent, Step, StepData, StepOutputBinding
 from batchpoint.domain.job import JobState
 from batchpoint.domain.pipeline import PipelineJob, PipelineSettings
 from batchpoint.formats.layout import job_folder
@@ -283,3 +283,45 @@ def test_the_first_failure_can_end_everything(home: Home) -> None:
     assert job.status.state is JobState.FAILED
     states = home.states(job)
     assert (states["b"], states["c"], states["d"]) == ("Failed", "Canceled", "Canceled")
+
+
+def test_an_output_becomes_an_asset_that_the_next_job_reads(home: Home) -> None:
+    step = home.step("a").model_copy(update={"outputs": {"made": StepOutputBinding(name="mine")}})
+    job = home.done(home.start({"a": step}))
+    assert job.status.state is JobState.COMPLETED, job.status.error
+    made = home.client.jobs.get(f"{job.name}-a").status.outputs["made"]
+    assert made.asset == "azureml:mine:1"
+    data = StepData(type="uri_folder", path="azureml:mine:1")
+    reader = home.step("b", ["before"]).model_copy(update={"inputs": {"before": data}})
+    second = home.done(home.start({"b": reader}))
+    assert second.status.state is JobState.COMPLETED, second.status.error
+    assert home.text(second, "b").split() == ["a", "b"]
+
+
+def test_outputs_taken_over_are_copied_to_where_the_caller_wants_them(home: Home) -> None:
+    jobs = {"a": home.step("a")}
+    bound = StepOutputBinding(path="${{parent.outputs.all}}")
+    jobs["a"] = jobs["a"].model_copy(update={"outputs": {"made": bound}})
+    for name in ("one", "two"):
+        body = PipelineJob.model_validate(
+            {
+                "jobs": jobs,
+                "outputs": {"all": {"type": "uri_folder", "uri": str(home.path.parent / name)}},
+            }
+        )
+        job = home.done(home.client.jobs.create(body))
+        assert job.status.state is JobState.COMPLETED, job.status.error
+        assert path_of(job.status.outputs["all"].uri) == home.path.parent / name
+    assert home.runs == {"a": 1}
+    assert (home.path.parent / "two" / "text").read_text() == "a\n"
+    assert job.status.progress.steps_reused == 1
+
+
+def test_a_wide_graph_keeps_to_the_nodes_of_its_compute(home: Home) -> None:
+    """More steps than nodes: all run, each once, and the pipeline counts as one job."""
+    jobs = {f"s{number}": home.step(f"s{number}") for number in range(30)}
+    jobs["last"] = home.step("last", [f"s{number}" for number in range(30)])
+    job = home.done(home.start(jobs))
+    assert job.status.state is JobState.COMPLETED, job.status.error
+    assert home.runs == dict.fromkeys(jobs, 1)
+    assert [each.name for each in home.client.jobs.list()] == [job.name]
