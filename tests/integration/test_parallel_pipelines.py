@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import time
@@ -15,6 +16,7 @@ import pytest
 from batchpoint import JobHandle
 from batchpoint.domain.component import ParallelComponent
 from batchpoint.domain.datastore import DatastoreAccess
+from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import Job, JobState
 from batchpoint.domain.pipeline import PipelineJob
 from batchpoint.formats.layout import job_folder
@@ -277,6 +279,85 @@ def test_a_threshold_that_is_passed_fails_step_and_pipeline(place: Place, scorin
     assert scored.status.error.code == "error_threshold_exceeded"
     assert "017.csv" in scored.status.error.message
     assert job_folder(place.home, scored.name).parts.exists()
+
+
+MODEL = """
+class Halving:
+    def predict(self, frame):
+        return frame.x / 2
+"""
+MLMODEL = {
+    "flavors": {
+        "python_function": {
+            "loader_module": "mlflow.sklearn",
+            "model_path": "model.pkl",
+            "code": "code",
+        },
+        "sklearn": {"pickled_model": "model.pkl", "serialization_format": "pickle"},
+    },
+    "signature": {
+        "inputs": json.dumps([{"type": "long", "name": "x", "required": True}]),
+        "outputs": None,
+        "params": None,
+    },
+}
+
+
+def model_step(scoring: Scoring, kind: str) -> PipelineJob:
+    model = scoring.data.parent / "model"
+    (model / "code").mkdir(parents=True)
+    (model / "code" / "halving_of_steps.py").write_text(MODEL)
+    (model / "model.pkl").write_bytes(b"chalving_of_steps\nHalving\n)\x81.")
+    (model / "MLmodel").write_text(json.dumps(MLMODEL))  # JSON is YAML
+    component = {
+        "type": "parallel",
+        "inputs": {"data": {"type": "uri_folder"}},
+        "outputs": {"rows": {"type": "uri_folder"}},
+        "input_data": "${{inputs.data}}",
+        "mini_batch_size": "100 b",
+        "task": {
+            "type": "model",
+            "model": {"path": str(model), "type": kind},
+            "append_row_to": "${{outputs.rows}}",
+        },
+    }
+    data = {"type": "uri_folder", "path": str(scoring.data)}
+    return PipelineJob.model_validate(
+        {
+            "jobs": {
+                "score": {
+                    "component": component,
+                    "inputs": {"data": data},
+                    "outputs": {"rows": "${{parent.outputs.rows}}"},
+                }
+            },
+            "outputs": {"rows": {"type": "uri_folder"}},
+        }
+    )
+
+
+def test_a_model_as_it_is_is_a_step(place: Place, scoring: Scoring) -> None:
+    job = place.client.jobs.create(model_step(scoring, "mlflow_model"))
+    job.wait(timeout_seconds=60)
+    assert job.status.state is JobState.COMPLETED, job.status.error
+    folder = output(job, "rows")
+    assert [path.name for path in folder.iterdir()] == ["predictions.csv"]
+    rows = list(csv.DictReader((folder / "predictions.csv").read_text().splitlines()))
+    assert [(row["_file"], row["_row"], float(row["prediction"])) for row in rows] == [
+        (f"{number:03}.csv", str(row), (number + row) / 2)
+        for number in range(ITEMS)
+        for row in range(3)
+    ]
+    assert child(place, job).status.progress.mini_batches_done > 1
+
+
+def test_only_models_in_mlflow_format_run_as_they_are(place: Place, scoring: Scoring) -> None:
+    with pytest.raises(Invalid) as refused:
+        place.client.jobs.create(model_step(scoring, "custom_model"))
+    assert refused.value.code == "model_invalid"
+    assert [finding.where for finding in refused.value.findings] == [
+        "jobs.score.component.task.model"
+    ]
 
 
 def test_everything_in_an_object_store(place: Place, scoring: Scoring, moto_s3: MotoS3) -> None:

@@ -345,6 +345,18 @@ async def test_a_step_that_is_canceled_stops_and_publishes_nothing(
     assert not any((world.home / "out").glob("*"))
 
 
+async def test_a_child_that_somebody_else_takes_is_lost(world: StepWorld, data: Path) -> None:
+    script = PLAIN.replace("    return", "    time.sleep(600)\n    return")
+    child = world.make(script, data)
+    running = asyncio.create_task(world.run(child))
+    async with asyncio.timeout(60):
+        while world.ledger.get_job(child.name).status.state != JobState.RUNNING:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # the ledger tells nobody
+        world.ledger.acquire_lease(child.name, "other", world.clock.seconds(), 15, force=True)
+        ended = await running
+    assert (ended.outcome, ended.status, ended.outputs) == ("lost", None, {})
+
+
 SLOW = (
     HEAD
     + """

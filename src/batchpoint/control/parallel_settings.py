@@ -82,6 +82,17 @@ def check_parallel(component: ParallelComponent, step: Step | None = None) -> li
     ]
 
 
+def check_model(component: ParallelComponent, model: ResolvedModel | None) -> list[Finding]:
+    """Tell what is wrong with the model that a component's task names, once it is resolved."""
+    if component.task.type != "model" or model is None or model.type == "mlflow_model":
+        return []
+    told = (
+        f"{model.name!r} is a {model.type}, and only a model in MLflow format can be run as it is; "
+        "register it as mlflow_model, or write a script (task.type run_function)"
+    )
+    return [Finding("task.model", told, "model_invalid")]
+
+
 def parallel_spec(
     component: ParallelComponent,
     step: Step,
@@ -103,11 +114,12 @@ def parallel_spec(
         assets: what it scores with.
         compute: where it runs.
 
-    Raises: Invalid (`findings.all_of` what `check_parallel` tells).
+    Raises: Invalid (`findings.all_of` what `check_parallel` and `check_model` tell).
     """
     findings = [*check_parallel(component), *check_parallel(component, step)]
     if source.type not in _SCORED_TYPES:
         findings += [_unscored(f"inputs.{_bound(component.input_data)}.type", source.type)]
+    findings += check_model(component, assets.model)
     if findings:
         raise all_of(findings)
     rows_to = component.task.append_row_to

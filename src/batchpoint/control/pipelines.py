@@ -10,7 +10,7 @@ from batchpoint.control.assets import Assets, EnvironmentResolver
 from batchpoint.control.collected_findings import CollectedFindings, joined
 from batchpoint.control.computes import Computes, check_instances
 from batchpoint.control.datastores import Datastores
-from batchpoint.control.parallel_settings import check_parallel
+from batchpoint.control.parallel_settings import check_model, check_parallel
 from batchpoint.control.pipeline_jobs import PipelineJobs, PipelineWish
 from batchpoint.control.prepared_pipeline import PreparedPipeline, StepParts
 from batchpoint.control.scoring_script import check_scoring_script
@@ -230,6 +230,7 @@ class _Resolving:
             field = self._field(step, "component.task.model")
             found = self._collected.tried(field, lambda: self._assets.resolve_model(given))
             model = None if found is None else found[1]
+            self._collected.extend(check_model(component, model), self._field(step, "component"))
         environment = self._environment(step, task.environment, "task.environment", model)
         missing = (task.code is not None and code is None) or (task.model and model is None)
         if environment is None or missing:

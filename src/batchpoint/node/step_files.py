@@ -140,7 +140,9 @@ class StepFiles:
     def _make_folders(self) -> None:
         """Make what workers write to, unless an earlier runner has: then there may be files."""
         try:
-            for name, output in self._own_outputs().items():
+            for name, output in self._declared.items():
+                if output.mode == "direct":
+                    continue
                 place = self._place(name, output)
                 (place.parent if output.type == "uri_file" else place).mkdir(
                     parents=True, exist_ok=True
@@ -231,6 +233,8 @@ class StepFiles:
         if name is None:
             return
         if self._declared[name].type == "uri_file":
+            if os.path.lexists(self._place(name, self._declared[name])):
+                raise _clash(name, "a file of its own there")
             _link_file(self._folder.results / rows.predictions, Path(places[name]))
             return
         for file in rows.files:
@@ -241,11 +245,7 @@ class StepFiles:
             try:
                 _link_file(self._folder.results / file.path, target)
             except FileExistsError as error:
-                raise JobFailed(
-                    f"output {name} gets the rows, and the script has written a file "
-                    f"{file.path!r} into it; give that another name",
-                    code="output_files_clash",
-                ) from error
+                raise _clash(name, f"a file {file.path!r} into it") from error
 
 
 def _as_command(
@@ -269,6 +269,14 @@ def _as_command(
     )
     return CommandOrder(
         job=job.name, job_dir=folder.root, attempt=1, spec=command, inputs=inputs, access=access
+    )
+
+
+def _clash(output: str, written: str) -> JobFailed:
+    return JobFailed(
+        f"output {output} gets the rows (append_row_to), and the script has written {written}; "
+        "let it write somewhere else",
+        code="output_files_clash",
     )
 
 

@@ -157,6 +157,16 @@ def test_a_script_that_writes_where_the_rows_go_is_told(tmp_path: Path) -> None:
     assert world.published() == {}
 
 
+def test_a_script_that_writes_the_file_of_the_rows_is_told(tmp_path: Path) -> None:
+    world = World(tmp_path, arguments="${{outputs.rows}}")
+    rows = world.score()
+    Path(world.arguments()[0]).write_text("mine")
+    with pytest.raises(BatchpointError) as refused:
+        world.files().publish(rows)
+    assert refused.value.code == "output_files_clash"
+    assert world.published() == {}
+
+
 def test_links_that_lead_elsewhere_become_what_they_lead_to(tmp_path: Path) -> None:
     world = World(tmp_path)
     rows = world.score()
