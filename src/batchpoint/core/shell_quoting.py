@@ -11,6 +11,7 @@ from batchpoint.core.simple_command import SimpleCommand
 from batchpoint.domain.errors import Invalid
 
 _PLAIN_DELIMITER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REDIRECTION = re.compile(r"<<<|&>>?|[<>][&|]|>>|<>|>|<(?!<)")
 _TEST_PART = re.compile(r"&&|\|\|")
 _CALCULATES = re.compile(r"\s-(?:eq|ne|lt|le|gt|ge|v)\s")
 
@@ -78,7 +79,7 @@ class _CodeReader(ShellReader):
                 self._in_word(item, command)
 
     def _bare(self, item: Reference, command: SimpleCommand) -> None:
-        if command.runs_words:
+        if command.runs_word:
             self.evaluated.add(item.tag)
         in_subscript = command.in_subscript
         self.calculating += in_subscript
@@ -97,8 +98,9 @@ class _CodeReader(ShellReader):
             self.copy(1)
             command.end()
             self._bodies()
-        elif self.ahead("<<<"):
-            self.copy(3)
+        elif (redirection := _REDIRECTION.match(self.text, self.at)) is not None:
+            self.copy(len(redirection[0]))
+            command.redirects = True
         elif self.ahead("<<"):
             self._heredoc()
         elif self.ahead("((") and (command.at_start or command.is_for):
@@ -122,7 +124,7 @@ class _CodeReader(ShellReader):
             self.calculating += in_subscript
             self.quote_or_expansion(item)
             self.calculating -= in_subscript
-            if command.runs_words:
+            if command.runs_word:
                 inner = self.items[start : self.at]
                 self.evaluated.update(each.tag for each in inner if isinstance(each, Reference))
             command.add("\0")

@@ -22,13 +22,14 @@ _WORD_CHARS_MAX = 200
 class SimpleCommand:
     """The plain characters of a command's words; quoted ones and expansions are NUL.
 
-    `runs_words` tells whether the shell (or another one) reads what follows as code. `cases` counts
-    the `case` that are open, in which a `)` ends a pattern.
+    `redirects` tells whether the next word names a file. `cases` counts the `case` that are open,
+    in which a `)` ends a pattern.
     """
 
     in_word: bool = False
-    runs_words: bool = False
+    redirects: bool = False
     cases: int = 0
+    _runs_words: bool = False
     _word: list[str] = field(default_factory=list[str])
     _first: str = ""
     _count: int = 0
@@ -39,6 +40,11 @@ class SimpleCommand:
     def at_start(self) -> bool:
         """Whether the word at hand, or the next one, says what is run."""
         return not self._count
+
+    @property
+    def runs_word(self) -> bool:
+        """Whether the shell (or another one) reads the word at hand, or the next one, as code."""
+        return self._runs_words and not self.redirects
 
     @property
     def is_for(self) -> bool:
@@ -63,6 +69,9 @@ class SimpleCommand:
         word = "".join(self._word)
         self._word.clear()
         self.in_word = False
+        if self.redirects:
+            self.redirects = False
+            return
         if not self._count:
             if word == "case":
                 self.cases += 1
@@ -71,14 +80,14 @@ class SimpleCommand:
             if word in _COMMAND_FOLLOWS or _ASSIGNMENT.match(word):
                 return
             self._first = word
-            self.runs_words = word in _RUN_THEIR_WORDS
+            self._runs_words = word in _RUN_THEIR_WORDS
         self._count += 1
         self._watch(word)
 
     def _watch(self, word: str) -> None:
         if word[:1] == "-":
-            self.runs_words = (
-                self.runs_words
+            self._runs_words = (
+                self._runs_words
                 or (self._first in _DECLARE and "i" in word)
                 or (self._first in _TAKE_VARIABLES and word == "-v")
                 or (self._is_shell and word[:2] != "--" and "c" in word)
@@ -88,9 +97,10 @@ class SimpleCommand:
     def end(self) -> None:
         """Take the end of the command."""
         self.end_word()
+        self.redirects = False
         self._count = 0
         self._first = ""
-        self.runs_words = self._is_shell = False
+        self._runs_words = self._is_shell = False
 
     def open_group(self) -> None:
         """Take a `(`."""

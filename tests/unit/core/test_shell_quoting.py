@@ -119,6 +119,8 @@ ANYWHERE: list[tuple[str, str]] = [
     (f'"$(y={X}; printf %s. "$y")"', "{}."),
     (f'"$(y="a {X}"; printf %s. "$y")"', "a {}."),
     (f'"$(for y in {X} b; do printf %s. "$y"; done)"', "{}.b."),
+    (f'"$(printf %s. {X} 2>&1 >&2 2>/dev/null)"', "{}."),
+    (f'"$(cat < /dev/null; printf %s. {X} 2>/dev/null)"', "{}."),
     (f'"$(set -- {X}; printf %s. "$#$1")"', "1{}."),
 ]
 IN_BASH: list[tuple[str, str]] = [
@@ -175,13 +177,11 @@ def test_a_value_is_exactly_itself_in_every_context(shell: str, value: str, tmp_
     check_all(shell, value, tmp_path)
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize(
-    ("text", "told"), ANYWHERE + IN_BASH, ids=[text for text, _ in ANYWHERE + IN_BASH]
-)
+EACH = [(shell, text, told) for shell in SHELLS for text, told in contexts_for(shell)]
+
+
+@pytest.mark.parametrize(("shell", "text", "told"), EACH, ids=[" ".join(each[:2]) for each in EACH])
 def test_each_context_alone(shell: str, text: str, told: str, tmp_path: Path) -> None:
-    if (text, told) in IN_BASH and shell != "bash":
-        pytest.skip("only bash knows this")
     value = "a 'b' \"c\" $(touch PWNED) `touch PWNED` * \\ \n)\nEOF\n#"
     printed = run(shell, shell_text(f"{DUMP} {text}", {"x"}), value, tmp_path)
     assert printed == [told.replace("{}", value)]
@@ -370,6 +370,9 @@ def test_wild_scripts_would_find_values_that_are_put_into_the_text(tmp_path: Pat
         f"trap 'echo {X}' EXIT",
         f'echo "$(eval {X})"',
         f"echo `eval {X}`",
+        f"eval a 2>&1 {X}",
+        f"eval a > b {X}",
+        f"eval a &>/dev/null {X}",
     ],
 )
 def test_places_where_a_text_would_be_run_are_told(command: str) -> None:
@@ -389,6 +392,11 @@ def test_places_where_a_text_would_be_run_are_told(command: str) -> None:
         f"export Y={X}",
         f"test {X} = a",
         f"echo '((' {X}",
+        f"read y < {X}",
+        f"mapfile -t lines <{X}",
+        f"read y <<< {X}",
+        f"eval a > {X}",
+        f"while read y; do echo $y; done < {X} >> {X} 2>&1",
     ],
 )
 def test_other_places_are_for_every_value(command: str) -> None:
