@@ -13,11 +13,12 @@ from batchpoint.control.model_deployments import DeployedModel
 from batchpoint.control.model_parameters import fitted
 from batchpoint.control.output_checks import OutputChecks, Wanted
 from batchpoint.control.scoring_settings import effective
-from batchpoint.domain.errors import BatchpointError
+from batchpoint.domain.endpoint import ModelDeployment
+from batchpoint.domain.errors import BatchpointError, Invalid
 from batchpoint.domain.job import Invocation, Overrides
 from batchpoint.domain.job_pointers import JobInput, JobOutput, PipelineOutput
-from batchpoint.domain.job_spec import ScoreSpec
-from batchpoint.domain.references import InputKind, kind_by_name
+from batchpoint.domain.job_spec import ScoreSpec, ScoringSettings
+from batchpoint.domain.references import InputKind
 from batchpoint.tracing import current_traceparent
 
 _MODEL = "the model belongs to the deployment, and an input points at data"
@@ -126,7 +127,7 @@ def _file(
 ) -> tuple[str, Overrides]:
     """Part the URI of a file into its folder and its name."""
     folder, _, name = uri.rpartition("/")
-    if not folder or folder.endswith(("/", ":")) or kind_by_name(uri) != "uri_file":
+    if not folder or folder.endswith(("/", ":")) or not name:
         told = "expected the URI of a file: a folder, '/' and a file name such as scores.csv"
         collected.add(f"{field}.uri", told, "field_invalid")
         return uri, overrides
@@ -135,6 +136,22 @@ def _file(
         told = f"ends with another name than output_file_name ({before}); keep one"
         collected.add(f"{field}.uri", told, "field_invalid")
     return f"{folder}/", overrides.model_copy(update={"output_file_name": name})
+
+
+def _effective(
+    deployment: ModelDeployment, asked: ModelRequest, body: Invocation
+) -> ScoringSettings:
+    """Merge settings; what is wrong with a file's name is told where the caller gave it."""
+    try:
+        return effective(deployment, asked.overrides)
+    except Invalid as error:
+        field = (error.where or "").rpartition(".")[2]
+        if field != "output_file_name" or body.overrides.output_file_name is not None:
+            raise
+        if asked.overrides.output_file_name is None:
+            raise
+        place = f"{asked.output_field}.uri"
+        raise Invalid(error.message, code=error.code, where=place) from error
 
 
 class ModelInvocations:
@@ -172,7 +189,7 @@ class ModelInvocations:
         deployment, resolution = deployed
         asked = model_request(body)
         compute = self._computes.get_compute(deployment.compute)
-        settings = effective(deployment, asked.overrides)
+        settings = _effective(deployment, asked, body)
         if resolution.code is None:
             typed = fitted(settings.parameters, Path(resolution.model.path))
             settings = settings.model_copy(update={"parameters": typed})

@@ -190,3 +190,30 @@ def test_cancelling_wakes_whoever_runs_the_job(ready: ControlPlane, tmp_path: Pa
     job = ready.invocations.invoke("heart", body(tmp_path))
     assert ready.invocations.cancel(job.name).status.state is JobState.CANCEL_REQUESTED
     assert ready.wakes == ["woken", "woken"]
+
+
+def test_data_and_results_may_have_names(ready: ControlPlane, tmp_path: Path) -> None:
+    source = {"type": "uri_folder", "uri": str(tmp_path / "data")}
+    output = {"type": "uri_file", "uri": str(tmp_path / "out" / "x.parquet")}
+    asked = {"inputs": {"rows": source}, "outputs": {"scores": output}}
+    spec = ready.invocations.invoke("heart", Invocation.model_validate(asked)).scoring
+    assert spec.input.uri == (tmp_path / "data").as_uri()
+    assert spec.output.uri == (tmp_path / "out").as_uri()
+    assert spec.settings.output_file_name == "x.parquet"
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"inputs": {"rows": {"type": "uri_folder", "uri": "/no/such"}}}, "inputs.rows.uri"),
+        ({"inputs": {"rows": {"type": "uri_file", "uri": "/"}}}, "inputs.rows.type"),
+        ({"outputs": {"s": {"uri": "ftp://host/x"}}}, "outputs.s.uri"),
+        ({"outputs": {"s": {"type": "uri_file", "uri": "/tmp/new/scores"}}}, "outputs.s.uri"),
+    ],
+)
+def test_what_is_wrong_is_told_by_the_callers_names(
+    ready: ControlPlane, tmp_path: Path, fields: dict[str, Any], where: str
+) -> None:
+    source = {"type": "uri_folder", "uri": str(tmp_path / "data")}
+    asked = {"inputs": {"rows": source}} | fields
+    assert refused(ready, Invocation.model_validate(asked)).where == where
