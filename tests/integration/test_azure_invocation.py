@@ -16,9 +16,18 @@ from typing import Any
 import httpx
 import pytest
 
-from batchpoint import Client
+from batchpoint import (
+    Client,
+    CommandComponent,
+    ComponentInput,
+    ComponentOutput,
+    PipelineComponent,
+    PipelineDeployment,
+    Step,
+)
 from tests.integration.user_files import BATCHPOINT
 
+COPY = "cp -r ${{inputs.data}}/. ${{outputs.copied}} && echo ${{inputs.word}} > ${{outputs.told}}"
 SCRIPT = "def init():\n    pass\n\ndef run(mini_batch):\n    return mini_batch\n"
 SECONDS_MAX = 60
 INVOKES = 1_000
@@ -138,3 +147,55 @@ def test_a_thousand_at_once_with_a_hundred_keys_are_a_hundred_jobs(served: Serve
     p99 = seconds[int(len(seconds) * 0.99) - 1]
     print(f"{INVOKES} invokes with {KEYS} keys: p50 {seconds[len(seconds) // 2]:.2f} s, {p99=:.2f}")
     assert p99 < P99_SECONDS_MAX
+
+
+def test_a_pipeline_by_azures_body(served: Served) -> None:
+    """Named inputs and outputs, literals as text, steps listed by their parent, outputs read."""
+    copy = CommandComponent(
+        inputs={
+            "data": ComponentInput(type="uri_folder"),
+            "word": ComponentInput(type="string"),
+        },
+        outputs={
+            "copied": ComponentOutput(type="uri_folder"),
+            "told": ComponentOutput(type="uri_file"),
+        },
+        command=COPY,
+    )
+    step = Step(
+        component=copy,
+        inputs={"data": "${{parent.inputs.data}}", "word": "${{parent.inputs.word}}"},
+        outputs={"copied": "${{parent.outputs.copied}}", "told": "${{parent.outputs.told}}"},
+    )
+    graph = PipelineComponent(
+        inputs=copy.inputs, outputs=copy.outputs, jobs={"copy": step}, display_name="Copies"
+    )
+    awkward = "it's $(here); `now`"
+    body = {
+        "properties": {
+            "inputData": {
+                "data": {"jobInputType": "UriFolder", "uri": str(served.folder / "data")},
+                "word": {"jobInputType": "Literal", "value": awkward},
+            },
+            "outputData": {
+                "copied": {"jobOutputType": "UriFolder", "uri": str(served.folder / "copied")}
+            },
+        }
+    }
+    with Client(served.url) as client, httpx.Client(timeout=SECONDS_MAX) as http:
+        client.deployments.create_or_update(
+            PipelineDeployment(name="copies", endpoint_name="crowd", component=graph)
+        )
+        header = {"azureml-model-deployment": "copies"}
+        answer = http.post(served.scoring_uri, json=body, headers=header)
+        assert answer.status_code == 201, answer.text
+        name = answer.json()["name"]
+        job = client.job(name).wait(timeout_seconds=SECONDS_MAX)
+        assert job.status.progress.steps_done == 1
+        told = http.get(f"{served.scoring_uri}/{name}").raise_for_status().json()["properties"]
+        assert (told["jobType"], told["provisioningState"]) == ("Pipeline", "Succeeded")
+        [step_job] = http.get(f"{served.url}/jobs", params={"parent": name}).json()["value"]
+        assert step_job["status"]["state"] == "Completed"
+        [file] = client.job(name).download(served.folder / "told", output_name="told")
+        assert file.read_text() == f"{awkward}\n"
+        assert (served.folder / "copied" / "a.txt").read_text() == "x"

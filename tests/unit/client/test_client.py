@@ -28,7 +28,13 @@ from batchpoint.domain.errors import Conflict, Invalid, JobFailed, NotFound, Una
 from batchpoint.domain.job import ErrorInfo, JobStatus
 from batchpoint.storage.locate import path_of
 from tests.unit.client.conftest import Server
-from tests.unit.control_plane import ControlPlane, code_folder, data_folder, mlflow_model
+from tests.unit.control_plane import (
+    ControlPlane,
+    code_folder,
+    data_folder,
+    deployed_model,
+    mlflow_model,
+)
 
 Either = tuple[Client, ControlPlane]
 
@@ -71,7 +77,7 @@ def test_a_model_is_deployed_in_one_call(either: Either, model: Path) -> None:
     assert made.settings.retry_settings.max_retries == 0
     endpoint = client.endpoints.get("heart")
     assert endpoint.defaults.deployment_name == "default"
-    deployed = plane.registry.deployed("heart", None)
+    deployed = deployed_model(plane, "heart")
     stored = Path(deployed.resolution.model.path)
     assert (stored / "model.pkl").read_bytes() == b"weights"
     assert deployed.resolution.model.type == "mlflow_model"
@@ -87,7 +93,7 @@ def test_a_script_is_deployed_with_its_folder(either: Either, tmp_path: Path) ->
     (code / "lib" / "part.py").write_text("x = 1\n")
     (tmp_path / "m.pkl").write_bytes(b"weights")
     client.deploy(tmp_path / "m.pkl", "heart", scoring_script=str(code / "score.py"))
-    resolved = plane.registry.deployed("heart", None).resolution.code
+    resolved = deployed_model(plane, "heart").resolution.code
     assert resolved is not None
     assert sorted(p.name for p in Path(resolved.path).rglob("*.py")) == ["part.py", "score.py"]
     client.deploy(tmp_path / "m.pkl", "heart", code=code, scoring_script="score.py")
@@ -157,6 +163,7 @@ def test_every_noun_has_its_verbs(either: Either, model: Path, tmp_path: Path) -
     assert client.endpoints.update("heart", {"description": "d"}).description == "d"
     changed = client.deployments.update("heart", "first", {"settings": {"error_threshold": 5}})
     assert changed == client.deployments.get("heart", "first")
+    assert isinstance(changed, ModelDeployment)
     assert changed.settings.error_threshold == 5
     assert client.computes.update("cluster", {"tier": "LowPriority"}).tier == "low_priority"
     assert [e.name for e in client.endpoints.list()] == ["heart"]
