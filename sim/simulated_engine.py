@@ -66,7 +66,7 @@ class SimulatedEngine:
         self._epoch = epoch
         self._folder = folder
         self._score = score
-        self._slots = job.spec.settings.max_concurrency_per_instance
+        self._slots = job.scoring.settings.max_concurrency_per_instance
         self._events: asyncio.Queue[EngineEvent | None] = asyncio.Queue()
         self._nodes: dict[str, _Node] = {}
         self._started = 0
