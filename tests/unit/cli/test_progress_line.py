@@ -152,3 +152,30 @@ def test_short_numbers(number: float, expected: str) -> None:
 )  # fmt: skip
 def test_durations(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
+
+
+def test_a_pipeline_says_what_runs() -> None:
+    progress = Progress(phase="steps", steps_total=7, steps_done=3, steps_running=2, steps_failed=1)
+    line = ProgressLine().render(
+        progress,
+        state=JobState.RUNNING,
+        elapsed_seconds=12,
+        width=80,
+        running=["train", "eval", "c", "d", "e"],
+    )
+    assert line == "steps 3/7  running: train, eval, c, d, 1 more  1 failed  12s"
+    ended = ProgressLine().render(progress, state=JobState.FAILED, elapsed_seconds=12, width=80)
+    assert ended == "failed  steps 3/7  running: 2  1 failed  12s"
+
+
+def test_a_command_has_no_items_to_count() -> None:
+    line = ProgressLine()
+    told = [
+        line.render(Progress(phase=phase), state=JobState.RUNNING, elapsed_seconds=2, width=80)
+        for phase in ("inputs", "command", "writing")
+    ]
+    assert told == [
+        "inputs  bringing the inputs  2.0s",
+        "command  running  2.0s",
+        "writing  putting the results together  2.0s",
+    ]
