@@ -10,14 +10,14 @@ from batchpoint.control.computes import Computes, check_instances
 from batchpoint.control.data_references import DataReferences
 from batchpoint.control.input_checks import InputChecks
 from batchpoint.control.model_deployments import DeployedModel
+from batchpoint.control.model_parameters import WHERE as PARAMETERS
 from batchpoint.control.model_parameters import fitted
 from batchpoint.control.output_checks import OutputChecks, Wanted
 from batchpoint.control.scoring_settings import effective
-from batchpoint.domain.endpoint import ModelDeployment
 from batchpoint.domain.errors import BatchpointError, Invalid
 from batchpoint.domain.job import Invocation, Overrides
 from batchpoint.domain.job_pointers import JobInput, JobOutput, PipelineOutput
-from batchpoint.domain.job_spec import ScoreSpec, ScoringSettings
+from batchpoint.domain.job_spec import ScoreSpec
 from batchpoint.domain.references import InputKind
 from batchpoint.tracing import current_traceparent
 
@@ -41,7 +41,8 @@ def unscored(kind: str) -> str | None:
 class ModelRequest(NamedTuple):
     """What an invocation says to a deployment of a model, whatever names it used.
 
-    `input_field` and `output_field` are the fields that hold the one input and the one output.
+    `input_field` and `output_field` are the fields that hold the one input and the one output;
+    `names_file`: the output's URI said what the file of predictions is called.
     """
 
     input: JobInput
@@ -49,6 +50,7 @@ class ModelRequest(NamedTuple):
     output: JobOutput | None
     output_field: str
     overrides: Overrides
+    names_file: bool
 
 
 def model_request(body: Invocation) -> ModelRequest:
@@ -77,7 +79,9 @@ def model_request(body: Invocation) -> ModelRequest:
     output_field, output, overrides = _output(body, overrides, collected)
     collected.raise_any()
     field, source = next(iter(data.items()))
-    return ModelRequest(source, field, output, output_field, overrides)
+    named = (body.overrides.output_file_name, overrides.output_file_name)
+    names_file = named[0] is None and named[1] is not None
+    return ModelRequest(source, field, output, output_field, overrides, names_file)
 
 
 def _check_data(data: dict[str, JobInput], collected: CollectedFindings) -> None:
@@ -138,20 +142,17 @@ def _file(
     return f"{folder}/", overrides.model_copy(update={"output_file_name": name})
 
 
-def _effective(
-    deployment: ModelDeployment, asked: ModelRequest, body: Invocation
-) -> ScoringSettings:
-    """Merge settings; what is wrong with a file's name is told where the caller gave it."""
-    try:
-        return effective(deployment, asked.overrides)
-    except Invalid as error:
-        field = (error.where or "").rpartition(".")[2]
-        if field != "output_file_name" or body.overrides.output_file_name is not None:
-            raise
-        if asked.overrides.output_file_name is None:
-            raise
-        place = f"{asked.output_field}.uri"
-        raise Invalid(error.message, code=error.code, where=place) from error
+def _in_callers_words(error: Invalid, asked: ModelRequest, body: Invocation) -> Invalid:
+    """Return an error of the settings with the field by which the caller gave what is wrong."""
+    where = error.where or ""
+    above, _, last = where.rpartition(".")
+    if last == "output_file_name" and asked.names_file:
+        where = f"{asked.output_field}.uri"
+    elif above == PARAMETERS and last in body.inputs and last not in body.overrides.parameters:
+        where = f"inputs.{last}"
+    else:
+        return error
+    return Invalid(error.message, code=error.code, where=where)
 
 
 class ModelInvocations:
@@ -189,10 +190,13 @@ class ModelInvocations:
         deployment, resolution = deployed
         asked = model_request(body)
         compute = self._computes.get_compute(deployment.compute)
-        settings = _effective(deployment, asked, body)
-        if resolution.code is None:
-            typed = fitted(settings.parameters, Path(resolution.model.path))
-            settings = settings.model_copy(update={"parameters": typed})
+        try:
+            settings = effective(deployment, asked.overrides)
+            if resolution.code is None:
+                typed = fitted(settings.parameters, Path(resolution.model.path))
+                settings = settings.model_copy(update={"parameters": typed})
+        except Invalid as error:
+            raise _in_callers_words(error, asked, body) from error
         check_instances(settings.instance_count, compute)
         source = self._references.resolved_input(asked.input, asked.input_field)
         source = self._inputs.checked(source, asked.input_field)

@@ -207,6 +207,10 @@ def test_data_and_results_may_have_names(ready: ControlPlane, tmp_path: Path) ->
     [
         ({"inputs": {"rows": {"type": "uri_folder", "uri": "/no/such"}}}, "inputs.rows.uri"),
         ({"inputs": {"rows": {"type": "uri_file", "uri": "/"}}}, "inputs.rows.type"),
+        (
+            {"inputs": {"rows": {"type": "uri_folder", "uri": "/"}, "a.b": 1}},
+            "overrides.parameters",
+        ),
         ({"outputs": {"s": {"uri": "ftp://host/x"}}}, "outputs.s.uri"),
         ({"outputs": {"s": {"type": "uri_file", "uri": "/tmp/new/scores"}}}, "outputs.s.uri"),
     ],
