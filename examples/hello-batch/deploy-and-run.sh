@@ -24,7 +24,7 @@ trap clean_up EXIT
 expect() {
     local text=$1 said
     shift
-    said=$(run "$@")
+    said=$(run "$@" 2>&1)
     echo "$said"
     grep -F "$text" <<<"$said" >/dev/null
 }

@@ -330,6 +330,7 @@ def told(folder: Path) -> str:
     return found.read_text()
 
 
+@pytest.mark.heavy
 def test_a_script_of_az_commands_trains_and_scores(place: Path, tmp_path: Path) -> None:
     environ = user_environ(tmp_path)
     shim = tmp_path / "shim"
