@@ -74,8 +74,7 @@ def invoke_routes(services: Services) -> APIRouter:
     ) -> Job | AzureJob:
         """Start a job: score all the data the body points at, or run a pipeline with its inputs.
 
-        Everything that can be wrong with the request is said now; the job then runs by itself.
-        The answer comes at once.
+        Everything that can be wrong with the request is said now, and the job runs by itself.
         A body of Azure's shape gets an answer of Azure's shape.
         """
         key = idempotency_key or repeatability_request_id or repeatability_request_id_of_sdk
@@ -93,6 +92,12 @@ def invoke_routes(services: Services) -> APIRouter:
         response.headers["Location"] = f"/jobs/{job.name}"
         return job
 
+    _add_listing(router, services)
+    _add_job_routes(router, services)
+    return router
+
+
+def _add_listing(router: APIRouter, services: Services) -> None:
     @router.get("", summary="List jobs of an endpoint", responses=problems(404))
     def list_endpoint_jobs(
         endpoint: str,
@@ -116,9 +121,6 @@ def invoke_routes(services: Services) -> APIRouter:
             link = f"{_base(services, request)}/endpoints/{endpoint}/jobs?{urlencode(query)}"
         jobs_told = [_as_azure(services, request, job) for job in some.value]
         return AzureJobs(value=jobs_told, nextLink=link)
-
-    _add_job_routes(router, services)
-    return router
 
 
 def _add_job_routes(router: APIRouter, services: Services) -> None:

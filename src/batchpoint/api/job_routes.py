@@ -40,38 +40,7 @@ def job_routes(services: Services) -> APIRouter:
     ledger = services.ledger
     watch = JobWatch(ledger.job_versions)
 
-    @router.get("", summary="List jobs", responses=problems(404))
-    def list_jobs(
-        limit: Limit = LIMIT_DEFAULT,
-        after: After = None,
-        endpoint: Annotated[str | None, Query(description="Only of this endpoint.")] = None,
-        deployment: Annotated[str | None, Query(description="Only of this deployment.")] = None,
-        parent: Annotated[
-            str | None,
-            Query(description="The steps of this pipeline job, in the order of its graph."),
-        ] = None,
-        status: _States = None,
-        tag: _Tags = None,
-        type: _Type = None,  # noqa: A002  # the field's word
-    ) -> Page[Job]:
-        """List jobs, newest first; steps of pipelines are listed with their `parent` only."""
-        if parent is not None:
-            ledger.get_job(parent)
-        tags = _tags(tag or ())
-        if tags is None:
-            return Page(value=[])
-        found = ledger.list_jobs(
-            endpoint,
-            deployment,
-            parent=parent,
-            states=status,
-            tags=tags,
-            job_type=type,
-            limit=limit,
-            after=after,
-        )
-        return page(found, limit, lambda job: job.name)
-
+    _add_listing(router, services)
     _add_creation(router, services)
 
     @router.get("/{job}", summary="Show a job, or wait for it to change", responses=problems(404))
@@ -111,6 +80,42 @@ def job_routes(services: Services) -> APIRouter:
         return services.invocations.cancel(job)
 
     return router
+
+
+def _add_listing(router: APIRouter, services: Services) -> None:
+    ledger = services.ledger
+
+    @router.get("", summary="List jobs", responses=problems(404))
+    def list_jobs(
+        limit: Limit = LIMIT_DEFAULT,
+        after: After = None,
+        endpoint: Annotated[str | None, Query(description="Only of this endpoint.")] = None,
+        deployment: Annotated[str | None, Query(description="Only of this deployment.")] = None,
+        parent: Annotated[
+            str | None,
+            Query(description="The steps of this pipeline job, in the order of its graph."),
+        ] = None,
+        status: _States = None,
+        tag: _Tags = None,
+        type: _Type = None,  # noqa: A002  # the field's word
+    ) -> Page[Job]:
+        """List jobs, newest first; steps of pipelines are listed with their `parent` only."""
+        if parent is not None:
+            ledger.get_job(parent)
+        tags = _tags(tag or ())
+        if tags is None:
+            return Page(value=[])
+        found = ledger.list_jobs(
+            endpoint,
+            deployment,
+            parent=parent,
+            states=status,
+            tags=tags,
+            job_type=type,
+            limit=limit,
+            after=after,
+        )
+        return page(found, limit, lambda job: job.name)
 
 
 def _add_creation(router: APIRouter, services: Services) -> None:

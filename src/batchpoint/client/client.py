@@ -72,7 +72,12 @@ class SettingFields(TypedDict, total=False):
 
 
 class OverrideFields(TypedDict, total=False):
-    """What one job may change, as keywords of `Client.invoke`; see `Overrides`."""
+    """What one job may change, as keywords of `Client.invoke`; see `Overrides` and `Invocation`.
+
+    Of pipelines: `display_name`; `default_compute`, where steps run that name none;
+    `continue_on_step_failure`, whether steps go on that do not need one which failed; and
+    `force_rerun`, whether every step is computed although its outputs may be known.
+    """
 
     instance_count: int
     max_concurrency_per_instance: int
@@ -84,6 +89,10 @@ class OverrideFields(TypedDict, total=False):
     output_file_name: str
     environment_variables: Mapping[str, str]
     parameters: Mapping[str, str | int | float | bool]
+    display_name: str
+    default_compute: str
+    continue_on_step_failure: bool
+    force_rerun: bool
 
 
 class Client:
@@ -207,10 +216,6 @@ class Client:
         description: str | None = None,
         tags: Mapping[str, str] | None = None,
         webhook_url: str | None = None,
-        display_name: str | None = None,
-        default_compute: str | None = None,
-        continue_on_step_failure: bool | None = None,
-        force_rerun: bool | None = None,
         idempotency_key: str | None = None,
         **overrides: Unpack[OverrideFields],
     ) -> JobHandle:
@@ -232,12 +237,9 @@ class Client:
             description: kept with the job.
             tags: kept with the job.
             webhook_url: called when the job has ended.
-            display_name: shown for a pipeline job.
-            default_compute: where steps of a pipeline run that name no compute.
-            continue_on_step_failure: whether steps go on that do not need one which failed.
-            force_rerun: whether every step is computed, although its outputs may be known.
             idempotency_key: the same key and arguments again give the same job.
-            overrides: what is different for this job, e.g. `mini_batch_size=20`.
+            overrides: what is different for this job, e.g. `mini_batch_size=20`, or of a pipeline
+                `force_rerun=True`.
 
         Raises:
             Invalid: `input_not_found`, `input_unreadable`, a wrong field.
@@ -256,19 +258,8 @@ class Client:
             "description": description,
             "tags": dict(tags or {}),
             "webhook_url": webhook_url,
-            "display_name": display_name,
-            "default_compute": default_compute,
-            "continue_on_step_failure": continue_on_step_failure,
-            "force_rerun": force_rerun,
         }
-        try:
-            body = Invocation.model_validate(
-                {name: value for name, value in told.items() if value is not None}
-                | {"overrides": Overrides.model_validate(overrides)}
-            )
-        except ValidationError as error:
-            raise invalid_fields(error.errors()) from error
-        return self.send_invocation(endpoint, body, idempotency_key)
+        return self.send_invocation(endpoint, _invocation(told, overrides), idempotency_key)
 
     def _source(self, given: Pointer | Sequence[Pointer] | Input | JobInput) -> JobInput:
         if isinstance(given, JobInput):
@@ -326,6 +317,21 @@ class Client:
     def job(self, name: str) -> JobHandle:
         """Return a handle on a job that exists. Raises: NotFound (`job_not_found`)."""
         return self.jobs.handle(name)
+
+
+def _invocation(told: Mapping[str, object], different: OverrideFields) -> Invocation:
+    """Make the body of an invoke. Raises: Invalid (`field_invalid`, `field_unknown`)."""
+    fields = {name: value for name, value in told.items() if value is not None}
+    overrides: dict[str, object] = {}
+    for name, value in different.items():
+        holder = fields if name in Invocation.model_fields else overrides
+        holder[name] = value
+    try:
+        return Invocation.model_validate(
+            {**fields, "overrides": Overrides.model_validate(overrides)}
+        )
+    except ValidationError as error:
+        raise invalid_fields(error.errors()) from error
 
 
 def _model(model: Pointer | Model) -> str | Model:
