@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from batchpoint.domain.errors import Unavailable
+from batchpoint.engines import local_commands
 from batchpoint.engines.local import LocalPlace
 from batchpoint.engines.local_commands import LocalCommands
 from batchpoint.node.command_order import CommandOrder
@@ -167,6 +168,22 @@ async def test_a_runner_that_is_gone_takes_its_commands_with_it(place, tmp_path,
     with pytest.raises(Unavailable):
         await task
     await until(lambda: not alive(running(given)))
+
+
+@pytest.mark.slow
+async def test_a_hung_node_is_ended_with_its_command(place, engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(local_commands, "_STOP_SECONDS_MAX", 0.5)
+    given = on("hung", order(tmp_path, SLEEPS, outputs={"out": output(tmp_path / "out")}))
+    task = asyncio.create_task(engine.run(given))
+    await until(lambda: bool(running(given)))
+    (node,) = await nodes(place, "hung")
+    os.kill(node["pid"], signal.SIGSTOP)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not alive(running(given))
+    assert list(tmp_path.rglob("*.partial")) == []
+    assert (await engine.run(on("hung", order(tmp_path, "true")))).outcome == "completed"
 
 
 async def test_without_a_supervisor_it_says_so(tmp_path):

@@ -363,6 +363,42 @@ async def test_a_command_that_kills_or_stops_its_guard_gains_nothing(tmp_path, n
     assert after.outcome == "completed"
 
 
+async def test_a_stopped_guard_does_its_duty_all_the_same(tmp_path, node):
+    given = order(tmp_path, "echo pid $$; kill -STOP $PPID; sleep 1000", timeout_seconds=1)
+    assert (await node.run_command(given)).outcome == "timed_out"
+    assert not any(map(alive, printed_pids(given, 1)))
+
+
+BREEDS = """
+import os, time
+print("pid", os.getpid(), flush=True)
+for _ in range(40):
+    if os.fork() == 0:
+        os.setsid()
+        while True:
+            if os.fork() == 0:
+                time.sleep(0.02)
+                os._exit(0)
+            time.sleep(0.005)
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                pass
+time.sleep(0.3)
+"""
+
+
+async def test_what_forks_and_forks_ends_too(tmp_path, agent, node):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "breed.py").write_text(BREEDS)
+    given = order(tmp_path, "python breed.py", code=tmp_path / "code")
+    end = await node.run_command(given)
+    assert end.outcome == "completed"
+    (guard,) = psutil.Process(agent.process.pid).children(recursive=True)
+    assert "command_guard" in " ".join(guard.cmdline())
+
+
 async def test_a_node_runs_one_command_at_a_time(tmp_path, agent, node):
     given = order(tmp_path, "echo pid $$; exec sleep 1000")
     running, _ = await started(node, given, 1)

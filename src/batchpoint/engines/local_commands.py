@@ -111,8 +111,8 @@ class LocalCommands:
         if told is None:
             return
         connection, order = told
-        with contextlib.suppress(BatchpointError):
-            await connection.stop_command(order.job)
+        with contextlib.suppress(BatchpointError, TimeoutError):
+            await asyncio.wait_for(connection.stop_command(order.job), _STOP_SECONDS_MAX)
         _, stuck = await asyncio.wait({running}, timeout=_STOP_SECONDS_MAX)
         if stuck:
             connection.hang_up()

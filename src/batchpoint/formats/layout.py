@@ -114,6 +114,11 @@ class JobFolder:
         """What user code printed in one worker slot of one node."""
         return self.logs / "user" / f"{_safe(node)}-{slot}.txt"
 
+    def command_log(self, attempt: int) -> Path:
+        """What the command of a step printed in one attempt, the first being 1."""
+        name = f"std_log-{attempt}.txt" if attempt > 1 else "std_log.txt"
+        return self.logs / "user" / name
+
     @property
     def work(self) -> Path:
         """Scratch space, deleted when the job ends."""
@@ -138,6 +143,20 @@ class JobFolder:
     def publication(self) -> Path:
         """What this job has begun to put into an object store; absent before and after."""
         return self.root / "publication.json"
+
+    @property
+    def command_lock(self) -> Path:
+        """Locked by the processes of an attempt at a command, as long as any of them runs."""
+        return self.root / "command.lock"
+
+    @property
+    def command_record(self) -> Path:
+        """What an attempt at a command has begun to publish, and what it has published."""
+        return self.root / "command.json"
+
+    def output_publication(self, output: str) -> Path:
+        """What a command has begun to put into an object store for one of its outputs."""
+        return self.root / "publications" / f"{output}.json"
 
     def make(self) -> None:
         """Create the folders; raises OSError."""

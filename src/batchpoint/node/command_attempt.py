@@ -40,12 +40,13 @@ class Attempt:
         Raises:
             Unavailable: something of it does not end, or the disk cannot be written to.
         """
-        work = JobFolder(job_dir).work
+        folder = JobFolder(job_dir)
+        work = folder.work
         try:
             job_dir.mkdir(parents=True, exist_ok=True)
-            lock = os.open(job_dir / "command.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(folder.command_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                _lock(lock, job_dir, patience_seconds)
+                _lock(lock, folder, patience_seconds)
                 work.mkdir(exist_ok=True)
                 for left in work.glob(f"{_PREFIX}*"):
                     shutil.rmtree(left, ignore_errors=True)
@@ -67,7 +68,7 @@ class Attempt:
             self.lock = -1
 
 
-def _lock(fd: int, job_dir: Path, patience_seconds: float) -> None:
+def _lock(fd: int, folder: JobFolder, patience_seconds: float) -> None:
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
@@ -75,8 +76,8 @@ def _lock(fd: int, job_dir: Path, patience_seconds: float) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise Unavailable(
-                    f"processes of an earlier attempt of {job_dir.name} do not end; look for them "
-                    f"with `fuser {job_dir / 'command.lock'}`"
+                    f"processes of an earlier attempt of {folder.root.name} do not end; look "
+                    f"for them with `fuser {folder.command_lock}`"
                 ) from None
             time.sleep(_POLL_SECONDS)
         else:

@@ -112,7 +112,7 @@ class CommandOutputs:
         Raises: Invalid (`uri_invalid`, `reference_invalid`), NotFound (`datastore_not_found`).
         """
         self._access: StorageAccess = order.access
-        self._path = order.job_dir / "command.json"
+        self._path = JobFolder(order.job_dir).command_record
         self._step = step
         declared = order.spec.step.outputs if order.spec.step is not None else {}
         self._declared = declared
@@ -242,7 +242,7 @@ def _output(
     folder = scratch / "outputs" / name
     if declared.type == "uri_file":
         return StoreFileOutput(name, declared, location, folder, step=step)
-    note = JobFolder(order.job_dir).root / "publications" / f"{name}.json"
+    note = JobFolder(order.job_dir).output_publication(name)
     target = RemoteTarget(order.job, declared.uri, folder, note)
     return StoreFolderOutput(
         name, location, target, assembly=f"{order.job}/{order.attempt}", step=step

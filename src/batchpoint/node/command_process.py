@@ -166,6 +166,8 @@ class CommandProcess:
         elif self._control is not None and self._ended is not None:
             with contextlib.suppress(OSError):
                 self._control.send(_encoded({"op": op}))
+                if self._guard is not None:
+                    self._guard.send_signal(signal.SIGCONT)  # if user code has stopped it
 
     async def _send(self, message: dict[str, Any], fds: Sequence[int]) -> None:
         """Send a message, the descriptors with its first bytes."""

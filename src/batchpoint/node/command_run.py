@@ -163,8 +163,7 @@ class CommandRun:
         seconds = self.order.spec.timeout_seconds
         loop = asyncio.get_running_loop()
         timeout = loop.call_later(seconds, self._end_early, "timed_out") if seconds else None
-        name = f"std_log-{self.order.attempt}.txt" if self.order.attempt > 1 else "std_log.txt"
-        log = TailedLog(JobFolder(self.order.job_dir).logs / "user" / name)
+        log = TailedLog(JobFolder(self.order.job_dir).command_log(self.order.attempt))
         self._started = True
         try:
             ended = await self._process.run(
