@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    FromClause,
     RowMapping,
     bindparam,
     case,
@@ -22,7 +23,7 @@ from sqlalchemy import (
 from batchpoint.domain.errors import NotFound, Unavailable
 from batchpoint.domain.job import TERMINAL_STATES, Job, JobState, JobStatus
 from batchpoint.domain.job_spec import JobSpec
-from batchpoint.ledger.schema import job_tags, jobs
+from batchpoint.ledger.schema import job_tags, jobs, tag_rows, value_hash
 
 _SPECS: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 LEASE_SECONDS_MAX = 600.0
@@ -39,12 +40,12 @@ def insert_jobs(
     rows = [_new_row(job) for job in made]
     rows[0] |= {"idempotency_key": idempotency_key, "body_hash": body_hash}
     connection.execute(jobs.insert(), rows)
-    tags = [
-        {"job": job.name, "key": key, "value": value}
-        for job in made
-        for key, value in job.spec.tags.items()
-    ]
-    if tags:
+    tagged = {job.name: job.spec.tags for job in made if job.spec.tags}
+    if tagged:
+        found = connection.execute(
+            select(jobs.c.name, jobs.c.sequence).where(jobs.c.name.in_(tagged))
+        ).all()
+        tags = [line for row in found for line in tag_rows(row.sequence, tagged[row.name])]
         connection.execute(job_tags.insert(), tags)
 
 
@@ -135,15 +136,20 @@ def lease_is_free(now: float) -> ColumnElement[bool]:
     )
 
 
-def tagged(tags: Mapping[str, str | None]) -> list[ColumnElement[bool]]:
-    """The conditions for jobs that have all these tags; None: with any value."""
-    found: list[ColumnElement[bool]] = []
+def with_tags(tags: Mapping[str, str | None]) -> tuple[FromClause, ColumnElement[int]]:
+    """Return the jobs that have all these tags (None: with any value), and their sequence.
+
+    To be ordered by that column: then the tags are looked through, and not the jobs.
+    """
+    chosen: FromClause = jobs
+    sequence: ColumnElement[int] = jobs.c.sequence
     for key, value in tags.items():
-        having = [job_tags.c.key == key]
+        each = job_tags.alias()
+        having = (each.c.sequence == jobs.c.sequence) & (each.c.key == key)
         if value is not None:
-            having.append(job_tags.c.value == value)
-        found.append(jobs.c.name.in_(select(job_tags.c.job).where(*having)))
-    return found
+            having &= each.c.value_hash == value_hash(value)
+        chosen, sequence = chosen.join(each, having), each.c.sequence
+    return chosen, sequence
 
 
 def no_such_job(name: str) -> NotFound:

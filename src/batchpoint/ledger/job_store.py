@@ -21,7 +21,7 @@ from batchpoint.ledger.job_rows import (
     open_roots,
     shown_state,
     store_children,
-    tagged,
+    with_tags,
 )
 from batchpoint.ledger.job_totals import add_ended
 from batchpoint.ledger.schema import checkpoints, jobs
@@ -145,12 +145,13 @@ class JobStore(Database):
             (jobs.c.type, job_type),
         )
         conditions = [column == wanted for column, wanted in equal if wanted is not None]
-        conditions += tagged(tags or {})
-        if parent is not None or not endpoint:  # with an endpoint there are no steps anyway
+        if parent is not None or not (endpoint or tags):
             conditions.append(jobs.c.parent == parent)
+        elif not endpoint:  # with an endpoint there are no steps; with tags, these lead to the jobs
+            conditions.append(func.coalesce(jobs.c.parent, "") == "")
         if states is not None:
             conditions.append(jobs.c.state.in_([state.value for state in states]))
-        order = jobs.c.sequence.desc() if parent is None else jobs.c.sequence
+        chosen, place = with_tags(tags or {})
         with self.reading() as connection:
             if after is not None:
                 sequence = connection.execute(
@@ -158,11 +159,15 @@ class JobStore(Database):
                 ).scalar()
                 if sequence is None:
                     raise no_such_job(after)
-                conditions.append(
-                    jobs.c.sequence < sequence if parent is None else jobs.c.sequence > sequence
-                )
+                conditions.append(place < sequence if parent is None else place > sequence)
             rows = (
-                connection.execute(select(jobs).where(*conditions).order_by(order).limit(limit))
+                connection.execute(
+                    select(jobs)
+                    .select_from(chosen)
+                    .where(*conditions)
+                    .order_by(place.desc() if parent is None else place)
+                    .limit(limit)
+                )
                 .mappings()
                 .all()
             )

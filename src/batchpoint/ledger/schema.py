@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sqlalchemy import (
     BigInteger,
@@ -128,12 +129,15 @@ deliveries = Table(
 )
 
 
+# By key, value and age, so that the newest jobs with a tag are found without looking at others.
+# Values are told by their hash: an index does not hold long ones everywhere.
 job_tags = Table(
     "job_tags",
     metadata,
     Column("key", Text, primary_key=True),
-    Column("job", String(255), primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("value_hash", String(64), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Index("job_tags_by_age", "key", "sequence"),
 )
 
 # What a deterministic step computed: the key names component and content of inputs, the job is the
@@ -144,6 +148,19 @@ step_results = Table(
     Column("key", String(64), primary_key=True),
     Column("job", String(255), nullable=False),
 )
+
+
+def value_hash(value: str) -> str:
+    """Return what stands for the value of a tag."""
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def tag_rows(sequence: int, tags: Mapping[str, str]) -> list[dict[str, object]]:
+    """Return the rows for the tags of one job."""
+    return [
+        {"sequence": sequence, "key": key, "value_hash": value_hash(value)}
+        for key, value in tags.items()
+    ]
 
 
 def _first_tables(connection: Connection) -> None:
@@ -212,22 +229,19 @@ def _pipelines(connection: Connection) -> None:
 def _fill_states_and_tags(connection: Connection) -> None:
     last = 0
     columns = (
-        jobs.c.sequence, jobs.c.name, jobs.c.spec, jobs.c.status, jobs.c.cancel_requested,
-        jobs.c.terminal,
+        jobs.c.sequence, jobs.c.spec, jobs.c.status, jobs.c.cancel_requested, jobs.c.terminal,
     )  # fmt: skip
     chosen = select(*columns).order_by(jobs.c.sequence).limit(_ROWS_PER_READ)
     while rows := connection.execute(chosen.where(jobs.c.sequence > last)).all():
         last = rows[-1].sequence
         states: list[dict[str, object]] = []
-        tags: list[dict[str, str]] = []
+        tags: list[dict[str, object]] = []
         for row in rows:
             state = json.loads(row.status)["state"]
             if row.cancel_requested and not row.terminal:
                 state = "CancelRequested"
             states.append({"this": row.sequence, "state": state})
-            given: dict[str, str] = json.loads(row.spec).get("tags", {})
-            name: str = row.name
-            tags += [{"job": name, "key": key, "value": value} for key, value in given.items()]
+            tags += tag_rows(row.sequence, json.loads(row.spec).get("tags", {}))
         connection.execute(jobs.update().where(jobs.c.sequence == bindparam("this")), states)
         if tags:
             connection.execute(job_tags.insert(), tags)

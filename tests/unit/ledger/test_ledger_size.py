@@ -2,8 +2,11 @@
 
 import time
 
+from sqlalchemy import select
+
+from batchpoint.domain.job import JobState
 from batchpoint.ledger.ledger import Ledger
-from batchpoint.ledger.schema import jobs
+from batchpoint.ledger.schema import job_tags, jobs, tag_rows
 from tests.unit.resolved_jobs import new_job
 
 JOBS = 100_000
@@ -45,7 +48,20 @@ def test_pages_of_many_jobs_are_quick(ledger: Ledger) -> None:
                 for number in range(JOBS)
             ],
         )
+        sequences = connection.execute(select(jobs.c.sequence).order_by(jobs.c.sequence)).scalars()
+        connection.execute(
+            job_tags.insert(),
+            [
+                row
+                for number, sequence in enumerate(sequences)
+                for row in tag_rows(sequence, {"team": f"team-{number % 2}", "rare": str(number)})
+            ],
+        )
     for ask in (
+        lambda: ledger.list_jobs(tags={"team": "team-1"}, limit=100),
+        lambda: ledger.list_jobs(tags={"rare": "7"}),
+        lambda: ledger.list_jobs("endpoint-3", tags={"team": None, "rare": "3"}),
+        lambda: ledger.list_jobs(states=[JobState.QUEUED], job_type="score", limit=100),
         lambda: ledger.list_jobs(limit=100),
         lambda: ledger.list_jobs("endpoint-3", limit=100),
         lambda: ledger.list_jobs("endpoint-3", "deployment-1", limit=100, after="j-500"),
