@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ from batchpoint.tracing import tracing_from
 if TYPE_CHECKING:  # slow to import, and not every job needs them
     from batchpoint.control.datastores import Datastores
     from batchpoint.node.environment import EnvironmentBuilder
+
+_THREADS_MAX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ async def _run_pipeline(
     place: RunnerPlace, job: Job, epoch: int, saw: Callable[[JobStatus], None]
 ) -> None:
 
+    # Steps that score, and nodes that were lost, block in threads of this one; made when needed.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS_MAX))
     await PipelineRunner(job, epoch, _pipeline_parts(place, job, epoch, saw)).run()
 
 

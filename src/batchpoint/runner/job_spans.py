@@ -42,8 +42,9 @@ class JobSpans:
             start_time=_nanoseconds(self._job.created_at),
             attributes={
                 "batchpoint.job": self._job.name,
-                "batchpoint.endpoint": spec.endpoint_name,
-                "batchpoint.deployment": spec.deployment_name,
+                "batchpoint.endpoint": spec.endpoint_name or "",
+                "batchpoint.deployment": spec.deployment_name or "",
+                "batchpoint.steps": done.steps_total,
                 "batchpoint.state": status.state.value,
                 "batchpoint.items": done.items_done,
                 "batchpoint.items_failed": done.items_failed,
