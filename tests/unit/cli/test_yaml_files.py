@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from batchpoint.cli import yaml_deployment, yaml_files
 from batchpoint.cli.yaml_fields import FieldErrors
+from batchpoint.cli.yaml_files import Flags
 from batchpoint.cli.yaml_nodes import plain
 from batchpoint.cli.yaml_tree import parse_mapping
 from batchpoint.domain.endpoint import ModelDeployment
@@ -36,6 +37,12 @@ def said(load: Callable[[], object]) -> list[str]:
     with pytest.raises(FieldErrors) as caught:
         load()
     return str(caught.value).split("\n")
+
+
+def of_model(path: Path, sets: Sequence[str] = (), flags: Flags | None = None) -> ModelDeployment:
+    found = yaml_deployment.load_deployment(path, sets, flags).noun
+    assert isinstance(found, ModelDeployment)
+    return found
 
 
 CURRENT = """\
@@ -78,8 +85,8 @@ def test_the_current_layout(write: Write, tmp_path: Path) -> None:
         "sub/environment/conda.yaml",
         "name: x\ndependencies:\n  - python=3.8\n  - pip: [torch==1.10]\n",
     )
-    deployment, warnings, _ = yaml_deployment.load_deployment(path)
-    assert warnings == []
+    deployment = of_model(path)
+    assert yaml_deployment.load_deployment(path).warnings == []
     assert deployment.name == "mnist-torch-dpl"
     assert deployment.compute == "batch-cluster"
     assert deployment.settings.mini_batch_size == 10
@@ -105,7 +112,7 @@ def test_the_legacy_layout_means_the_same(write: Write) -> None:
         "environment_variables: {A: 1.10, B: true}\noutput_action: AppendRow\n"
         "resources: {instance_count: 3}\nmax_concurrency_per_instance: 4\n",
     )
-    deployment = yaml_deployment.load_deployment(path).noun
+    deployment = of_model(path)
     settings = deployment.settings
     assert deployment.type == "model"
     assert deployment.resources.instance_count == 3
@@ -202,24 +209,24 @@ def test_what_cannot_be_honoured_is_refused_by_name(write: Write, text: str, sen
 )
 def test_references_come_out_in_one_form(write: Write, model: str, meant: str) -> None:
     path = write("d.yml", f"name: blue\nendpoint_name: heart\nmodel: {model}\n")
-    assert yaml_deployment.load_deployment(path).noun.model == meant
+    assert of_model(path).model == meant
 
 
 def test_a_path_in_place_of_a_model_is_an_inline_model(write: Write, tmp_path: Path) -> None:
     write("sub/m/MLmodel", "")
     path = write("sub/d.yml", "name: blue\nendpoint_name: heart\nmodel: ./m\n")
-    model = yaml_deployment.load_deployment(path).noun.model
+    model = of_model(path).model
     assert not isinstance(model, str)
     assert (model.path, model.type) == (str(tmp_path / "sub/m"), "mlflow_model")
 
 
 def test_set_wins_over_the_file_and_flags_over_both(write: Write) -> None:
     path = write("d.yml", "name: blue\nendpoint_name: heart\nmodel: azureml:m:1\n")
-    deployment = yaml_deployment.load_deployment(
+    deployment = of_model(
         path,
         ["settings.mini_batch_size=7", "tags.a.b=", "tags={v: 1.10}", "name=red", "description="],
         {"name": ("--name", "green")},
-    ).noun
+    )
     assert deployment.settings.mini_batch_size == 7
     assert deployment.tags == {"v": "1.10"}
     assert deployment.name == "green"
@@ -228,7 +235,7 @@ def test_set_wins_over_the_file_and_flags_over_both(write: Write) -> None:
 def test_paths_of_set_are_those_of_the_current_folder(write: Write, tmp_path: Path) -> None:
     write("here/model.pkl", "")
     path = write("sub/d.yml", "name: blue\nendpoint_name: heart\nmodel: azureml:m:1\n")
-    model = yaml_deployment.load_deployment(path, ["model=./here/model.pkl"]).noun.model
+    model = of_model(path, ["model=./here/model.pkl"]).model
     assert not isinstance(model, str)
     assert model.path == str(tmp_path / "here/model.pkl")
 
