@@ -133,7 +133,8 @@ def az_job(job: dict[str, Any], page: str) -> dict[str, Any]:
     name, kind = job["name"], spec.get("type", "score")
     return {
         "name": name,
-        "display_name": spec.get("display_name") or (step["name"] if step else name),
+        # A step goes by its name there, whatever its component is called.
+        "display_name": step["name"] if step else spec.get("display_name") or name,
         "id": f"{WORKSPACE_ID}/jobs/{name}",
         # A job that scores is a pipeline of one step there.
         "type": _STEP_TYPES[kind] if step else "pipeline",

@@ -41,6 +41,23 @@ from batchpoint.domain.errors import Invalid
             "job",
         ),
         ("ml job show -n j --web", "job show -n j", "job"),
+        (
+            "ml component create --file c.yml --version 2 -g rg",
+            "component create --file c.yml --version 2",
+            "resource",
+        ),
+        (
+            "ml job create --file p.yml --set inputs.a=1 settings.force_rerun=true --web",
+            "job create --file p.yml --set inputs.a=1 --set settings.force_rerun=true",
+            "job",
+        ),
+        ("ml job list --parent-job-name j", "job list --parent-job-name j", "jobs"),
+        ("ml job cancel --name j", "job cancel --name j", "job"),
+        (
+            "ml component archive --name c --version 1",
+            "component archive --name c --version 1",
+            "nothing",
+        ),
         ("ml job stream -n j", "job stream -n j", "stream"),
         ("ml job list", "job list", "jobs"),
         ("ml compute list", "compute list", "resources"),
