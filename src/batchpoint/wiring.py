@@ -23,7 +23,10 @@ if TYPE_CHECKING:  # slow to import, and not every process needs them
     from fastapi import FastAPI
 
     from batchpoint.auth.secrets import SecretBox
+    from batchpoint.control.assets import Assets
     from batchpoint.control.datastores import Datastores
+    from batchpoint.control.invocation import Invocations
+    from batchpoint.control.registry import Registry
     from batchpoint.control.reproduction import Reproduction
     from batchpoint.control.webhooks import Webhooks
     from batchpoint.domain.datastore import DatastoreAccess, DatastoreFindings
@@ -149,18 +152,7 @@ def _app(
     from batchpoint.api.request_spans import RequestSpans
     from batchpoint.api.services import Services
     from batchpoint.control.assets import Assets
-    from batchpoint.control.computes import Computes
-    from batchpoint.control.input_checks import InputChecks
-    from batchpoint.control.invocation import Invocations
-    from batchpoint.control.model_deployments import ModelDeployments
-    from batchpoint.control.model_invocation import ModelInvocations
-    from batchpoint.control.output_checks import OutputChecks
-    from batchpoint.control.pipeline_deployments import PipelineDeployments
-    from batchpoint.control.pipeline_jobs import PipelineJobs
-    from batchpoint.control.pipelines import Pipelines
-    from batchpoint.control.registry import Registry
     from batchpoint.ledger.ledger import Ledger
-    from batchpoint.runner.supervisor_link import SupervisorLink
     from batchpoint.storage.tree_store import TreeStore
 
     home, clock = settings.home, SystemClock()
@@ -169,28 +161,7 @@ def _app(
     trees = TreeStore(home / "store")
     datastores = datastores_of(settings, ledger, embedded=embedded)
     assets = Assets(ledger, trees, datastores, clock, environ=os.environ, local_paths=embedded)
-    environments, computes = environment_builder(settings), Computes(ledger, clock)
-    inputs = InputChecks(datastores.access_for)
-    outputs = OutputChecks(datastores, home, settings.outputs)
-    steps = PipelineJobs(assets.references, inputs, outputs, computes, home)
-    pipelines = Pipelines(assets, environments, computes, datastores, steps)
-    registry = Registry(
-        ledger,
-        clock,
-        ModelDeployments(assets, environments, computes),
-        PipelineDeployments(ledger, assets, pipelines),
-    )
-    link = SupervisorLink(home)
-    wake = link.ensure if embedded else link.poke
-    invocations = Invocations(
-        ledger,
-        registry,
-        ModelInvocations(registry, assets.references, inputs, outputs),
-        pipelines,
-        clock,
-        wake,
-        _webhooks(settings, embedded=embedded),
-    )
+    registry, invocations = _deciders(settings, ledger, assets, datastores, embedded=embedded)
     services = Services(
         ledger=ledger,
         registry=registry,
@@ -213,6 +184,48 @@ def _app(
     tracing = None if embedded else tracing_from(os.environ, "batchpoint")
     app.add_middleware(RequestSpans, tracing=tracing)
     return app
+
+
+def _deciders(
+    settings: Settings, ledger: Ledger, assets: Assets, datastores: Datastores, *, embedded: bool
+) -> tuple[Registry, Invocations]:
+    """Make what permits and records: deployments of both kinds, and the jobs made of them."""
+    from batchpoint.control.computes import Computes
+    from batchpoint.control.input_checks import InputChecks
+    from batchpoint.control.invocation import Invocations
+    from batchpoint.control.model_deployments import ModelDeployments
+    from batchpoint.control.model_invocation import ModelInvocations
+    from batchpoint.control.output_checks import OutputChecks
+    from batchpoint.control.pipeline_deployments import PipelineDeployments
+    from batchpoint.control.pipeline_jobs import PipelineJobs
+    from batchpoint.control.pipelines import Pipelines
+    from batchpoint.control.registry import Registry
+    from batchpoint.runner.supervisor_link import SupervisorLink
+
+    home, clock = settings.home, SystemClock()
+    environments, computes = environment_builder(settings), Computes(ledger, clock)
+    inputs = InputChecks(datastores.access_for)
+    outputs = OutputChecks(datastores, home, settings.outputs)
+    steps = PipelineJobs(assets.references, inputs, outputs, computes, home)
+    pipelines = Pipelines(assets, environments, computes, datastores, steps)
+    registry = Registry(
+        ledger,
+        clock,
+        ModelDeployments(assets, environments, computes),
+        PipelineDeployments(ledger, assets, pipelines),
+    )
+    link = SupervisorLink(home)
+    wake = link.ensure if embedded else link.poke
+    invocations = Invocations(
+        ledger,
+        registry,
+        ModelInvocations(registry, assets.references, inputs, outputs),
+        pipelines,
+        clock,
+        wake,
+        _webhooks(settings, embedded=embedded),
+    )
+    return registry, invocations
 
 
 def _webhooks(settings: Settings, *, embedded: bool) -> Webhooks:
@@ -250,15 +263,19 @@ def reproduction(
 ) -> Generator[Reproduction]:
     """Prepare to score one mini-batch of a job again; its files are there while the block runs.
 
-    `place`: an item as given with `--item`, or (ordinal, name, row) of one that failed.
+    `place`: an item as given with `--item`, or (ordinal, name, row) of one that failed. Of a step
+    that took over the outputs of an earlier one, that one is meant.
     """
     from batchpoint.control.reproduction import Item, data_of, item_of, prepared_for
     from batchpoint.formats.layout import job_folder
     from batchpoint.ledger.ledger import Ledger
 
     item = item_of(place) if isinstance(place, str) else Item(*place)
+    ledger = Ledger(ledger_path(settings.home))
+    if job.status.reused_from is not None:
+        job = ledger.get_job(job.status.reused_from)
     environment_builder(settings).ensure(job.scoring.environment)
-    datastores = datastores_of(settings, Ledger(ledger_path(settings.home)), embedded=True)
+    datastores = datastores_of(settings, ledger, embedded=True)
     folder = job_folder(settings.home, job.name)
     access = datastores.access_for(data_of(job, folder))
     with tempfile.TemporaryDirectory(prefix="batchpoint-repro-") as scratch:

@@ -6,20 +6,24 @@ import csv
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from batchpoint import JobHandle
+from batchpoint import JobHandle, wiring
+from batchpoint.control.job_files import JobFiles
 from batchpoint.domain.component import ParallelComponent
-from batchpoint.domain.datastore import DatastoreAccess
-from batchpoint.domain.errors import Invalid
+from batchpoint.domain.datastore import DatastoreAccess, StorageAccess
+from batchpoint.domain.errors import Invalid, NotFound
 from batchpoint.domain.job import Job, JobState
 from batchpoint.domain.pipeline import PipelineJob
 from batchpoint.formats.layout import job_folder
+from batchpoint.settings import Settings
 from batchpoint.storage.locate import path_of
 from batchpoint.storage.object_locations import open_store
 from tests.integration.conftest import Place
@@ -196,7 +200,10 @@ def test_rows_go_from_step_to_step(place: Place, scoring: Scoring) -> None:
     )
     again.wait(timeout_seconds=60)
     check_whole(again, 5)
-    assert child(place, again).status.reused_from == scored.name
+    taken = child(place, again)
+    assert taken.status.reused_from == scored.name
+    with pytest.raises(NotFound, match=scored.name):
+        b"".join(JobFiles(place.home, lambda _: StorageAccess()).failed_items(taken))
 
 
 def test_a_registered_component_is_used_by_name(place: Place, scoring: Scoring) -> None:
@@ -349,6 +356,41 @@ def test_a_model_as_it_is_is_a_step(place: Place, scoring: Scoring) -> None:
         for row in range(3)
     ]
     assert child(place, job).status.progress.mini_batches_done > 1
+
+
+def test_the_name_of_the_file_decides_the_format_of_the_rows(
+    place: Place, scoring: Scoring, tmp_path: Path
+) -> None:
+    rows = tmp_path / "made" / "rows.parquet"
+    body = scoring.pipeline(outputs={"rows": {"type": "uri_file", "uri": rows.as_uri()}})
+    job = place.client.jobs.create(body)
+    job.wait(timeout_seconds=60)
+    table = pq.read_table(rows).to_pydict()
+    assert list(zip(table["_file"], table["prediction"], strict=True)) == sums()
+    assert [path.name for path in rows.parent.iterdir()] == [rows.name]
+
+
+def test_a_step_is_scored_again_with_its_inputs_and_folders_of_its_own(
+    place: Place, scoring: Scoring
+) -> None:
+    job = place.client.jobs.create(scoring.pipeline())
+    job.wait(timeout_seconds=60)
+    before = sorted(output(job, "side").iterdir())
+    with wiring.reproduction(
+        Settings(home=place.home), child(place, job), "5", alone=False, debugger=False
+    ) as prepared:
+        assert prepared.names == ["005.csv"]
+        ended = subprocess.run(
+            prepared.command,
+            env=prepared.environment,
+            cwd=prepared.folder,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    assert rows_in(ended.stdout) == sums()[5:6]
+    assert sorted(output(job, "side").iterdir()) == before
+    assert not job_folder(place.home, f"{job.name}-score").work.exists()
 
 
 def test_only_models_in_mlflow_format_run_as_they_are(place: Place, scoring: Scoring) -> None:

@@ -78,6 +78,12 @@ class JobFiles:
                 "why",
                 code="output_not_found",
             )
+        if job.status.reused_from is not None:
+            raise NotFound(
+                f"job {job.name!r} took over the outputs of {job.status.reused_from!r} and has "
+                "scored nothing itself; ask for that one",
+                code="output_not_found",
+            )
         uri = job.status.output_uri or job.scoring.output.uri
         access = self._access_for([uri])
         folder = local_path_of(uri, access)

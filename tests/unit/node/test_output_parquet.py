@@ -168,7 +168,7 @@ def test_the_receipt_has_the_hash_of_the_file(tmp_path):
 
 
 def with_python(request, python: str):
-    environment = request.scoring.environment.model_copy(update={"python": python})
+    environment = request.spec.environment.model_copy(update={"python": python})
     return replace(request, spec=request.spec.model_copy(update={"environment": environment}))
 
 
