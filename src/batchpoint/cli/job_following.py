@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _PREDICTIONS = 5
 _EXAMPLES = 3
 _LOG_SECONDS = 0.5
+# A step may have begun without anything else having changed.
+_STEPS_SECONDS = 2.0
 
 
 def watch_to_end(
@@ -66,12 +68,14 @@ def _watch_steps(client: Client, handle: JobHandle, printer: ProgressPrinter) ->
     """Show progress and logs of a pipeline, or of one step, until it has ended."""
     logs = StepLogs(client, printer.log)
     is_pipeline = handle.job.spec.type == "pipeline"
-    version = -1
+    version, looked_at = -1, float("-inf")
     steps: list[Job] = []
+    clock = SystemClock()
     while True:
         job = handle.job
-        if is_pipeline and job.version != version:
-            steps = list(handle.children())
+        is_due = clock.monotonic() - looked_at >= _STEPS_SECONDS
+        if is_pipeline and (job.version != version or is_due):
+            steps, looked_at = list(handle.children()), clock.monotonic()
         version = job.version
         running = [step_name(step) for step in steps if _is_running(step)]
         logs.read(steps if is_pipeline else [job])
