@@ -251,18 +251,13 @@ def invoke_command(
     --set also takes what the job file may say, e.g. `compute.instance_count=2`,
     `retry_settings.timeout=60`, `tags.a=b`.
     """
+    from batchpoint.cli import invocation_file as asked
     from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.error_report import warn
-    from batchpoint.cli.invocation_file import (
-        InputFlags,
-        load_invocation,
-        told_as_asked,
-        with_found_types,
-    )
     from batchpoint.cli.job_following import watch_to_end
 
     endpoint = given_name(name_argument, name, "endpoint")
-    loaded = load_invocation(
+    loaded = asked.load_invocation(
         file,
         sets or [],
         {
@@ -278,13 +273,13 @@ def invoke_command(
             "overrides.output_file_name": ("--output-file-name", output_file_name),
             "webhook_url": ("--webhook-url", webhook_url),
         },
-        inputs=InputFlags(data or (), file_list, data_type, pattern),
+        inputs=asked.InputFlags(data or (), file_list, data_type, pattern),
         output_path=output_path,
         pairs={"--param": parameters or (), "--env": variables or ()},
     )
     warn(loaded.warnings)
-    with connected(will_invoke=True) as client, told_as_asked(loaded.places):
-        body = with_found_types(client, loaded.noun, loaded.open_types)
+    with connected(will_invoke=True) as client, asked.told_as_asked(loaded.places):
+        body = asked.with_found_types(client, loaded.noun, loaded.open_types)
         handle = client.send_invocation(endpoint, body, idempotency_key)
         if wait:
             watch_to_end(client, handle, form=form, query=query)
