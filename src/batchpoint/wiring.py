@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:  # slow to import, and not every process needs them
     from batchpoint.control.assets import Assets
     from batchpoint.control.datastores import Datastores
     from batchpoint.control.invocation import Invocations
+    from batchpoint.control.pipeline_deployments import PipelineDeployments
+    from batchpoint.control.pipelines import Pipelines
     from batchpoint.control.registry import Registry
     from batchpoint.control.reproduction import Reproduction
     from batchpoint.control.webhooks import Webhooks
@@ -196,9 +199,6 @@ def _deciders(
     from batchpoint.control.model_deployments import ModelDeployments
     from batchpoint.control.model_invocation import ModelInvocations
     from batchpoint.control.output_checks import OutputChecks
-    from batchpoint.control.pipeline_deployments import PipelineDeployments
-    from batchpoint.control.pipeline_jobs import PipelineJobs
-    from batchpoint.control.pipelines import Pipelines
     from batchpoint.control.registry import Registry
     from batchpoint.runner.supervisor_link import SupervisorLink
 
@@ -206,14 +206,22 @@ def _deciders(
     environments, computes = environment_builder(settings), Computes(ledger, clock)
     inputs = InputChecks(datastores.access_for)
     outputs = OutputChecks(datastores, home, settings.outputs)
-    steps = PipelineJobs(assets.references, inputs, outputs, computes, home)
-    pipelines = Pipelines(assets, environments, computes, datastores, steps)
-    registry = Registry(
-        ledger,
-        clock,
-        ModelDeployments(assets, environments, computes),
-        PipelineDeployments(ledger, assets, pipelines),
-    )
+
+    @cache
+    def pipelines() -> Pipelines:
+        from batchpoint.control.pipeline_jobs import PipelineJobs
+        from batchpoint.control.pipelines import Pipelines
+
+        steps = PipelineJobs(assets.references, inputs, outputs, computes, home)
+        return Pipelines(assets, environments, computes, datastores, steps)
+
+    def pipeline_deployments() -> PipelineDeployments:
+        from batchpoint.control.pipeline_deployments import PipelineDeployments
+
+        return PipelineDeployments(ledger, assets, pipelines())
+
+    models = ModelDeployments(assets, environments, computes)
+    registry = Registry(ledger, clock, models, pipeline_deployments)
     link = SupervisorLink(home)
     wake = link.ensure if embedded else link.poke
     invocations = Invocations(

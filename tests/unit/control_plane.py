@@ -89,14 +89,14 @@ def control_plane(home: Path, *, embedded: bool = True) -> ControlPlane:
         ledger,
         clock,
         ModelDeployments(assets, environments, computes),
-        PipelineDeployments(ledger, assets, pipelines),
+        lambda: PipelineDeployments(ledger, assets, pipelines),
     )
     wakes: list[str] = []
     invocations = Invocations(
         ledger,
         registry,
         ModelInvocations(registry, assets.references, inputs, outputs),
-        pipelines,
+        lambda: pipelines,
         clock,
         lambda: wakes.append("woken"),
     )

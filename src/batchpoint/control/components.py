@@ -12,12 +12,10 @@ from pydantic import TypeAdapter
 from batchpoint.control.asset_versions import COMPONENTS, AssetVersions
 from batchpoint.control.collected_findings import CollectedFindings, joined
 from batchpoint.control.data_references import MODEL_TYPES
-from batchpoint.control.parallel_settings import check_parallel
-from batchpoint.core.graph import check_component, flatten
-from batchpoint.core.input_values import is_literal
 from batchpoint.domain import limits
 from batchpoint.domain.asset import Environment
 from batchpoint.domain.component import (
+    LITERAL_TYPES,
     CommandComponent,
     Component,
     ComponentInput,
@@ -137,6 +135,10 @@ class _Settling:
         self._inline: dict[str, tuple[str, Component]] = {}
 
     def settled(self, component: Component) -> Component:
+        # Only those who register components pay for reading graphs.
+        from batchpoint.control.parallel_settings import check_parallel  # noqa: PLC0415
+        from batchpoint.core.graph import check_component, flatten  # noqa: PLC0415
+
         match component:
             case PipelineComponent():
                 self.collected.tried("", lambda: flatten(component, self._components.found))
@@ -228,7 +230,7 @@ class _Settling:
         self, given: Scalar | StepData | None, declared: ComponentInput | None, where: str
     ) -> Scalar | StepData | None:
         """Return data named in a pipeline as it will be found again; bindings as they are."""
-        if isinstance(given, str) and declared is not None and not is_literal(declared.type):
+        if isinstance(given, str) and declared is not None and declared.type not in LITERAL_TYPES:
             given = StepData.model_validate({"type": declared.type, "path": given})
         if not isinstance(given, StepData) or "${{" in given.path:
             return given

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from batchpoint.clock import Clock
 from batchpoint.control.model_invocation import ModelInvocations
-from batchpoint.control.pipeline_deployments import DeployedPipeline
-from batchpoint.control.pipeline_invocation import wish_of, wish_of_job
-from batchpoint.control.pipelines import Pipelines
+from batchpoint.control.prepared_pipeline import DeployedPipeline
 from batchpoint.control.registry import Registry
 from batchpoint.control.webhooks import Webhooks
 from batchpoint.domain import limits
@@ -21,6 +20,9 @@ from batchpoint.domain.model_shape import Noun
 from batchpoint.domain.pipeline import PipelineJob
 from batchpoint.domain.references import InputKind
 from batchpoint.ledger.ledger import Ledger
+
+if TYPE_CHECKING:  # whoever invokes models alone pays for no graphs
+    from batchpoint.control.pipelines import Pipelines
 
 _NAME_DIGITS = 8
 _PIPELINE = "pipeline"
@@ -34,12 +36,15 @@ class Invocations:
         ledger: Ledger,
         registry: Registry,
         models: ModelInvocations,
-        pipelines: Pipelines,
+        pipelines: Callable[[], Pipelines],
         clock: Clock,
         wake: Callable[[], object],
         webhooks: Webhooks | None = None,
     ) -> None:
-        """Record jobs in a ledger; those that score are made by `models`, others by `pipelines`."""
+        """Record jobs in a ledger; those that score are made by `models`.
+
+        `pipelines` makes what makes the others, when the first of them is wanted.
+        """
         self._ledger = ledger
         self._registry = registry
         self._models = models
@@ -74,9 +79,12 @@ class Invocations:
         """
 
         def made() -> tuple[Job, list[Job]]:
-            prepared = self._pipelines.prepared_job(body, log)
+            from batchpoint.control.pipeline_invocation import wish_of_job  # noqa: PLC0415
+
+            pipelines = self._pipelines()
+            prepared = pipelines.prepared_job(body, log)
             wish = wish_of_job(body, self._name(body.name, _PIPELINE), self._now())
-            return self._pipelines.jobs(prepared, wish)
+            return pipelines.jobs(prepared, wish)
 
         try:
             return self._recorded(made, "", body, body.webhook_url, idempotency_key)
@@ -106,8 +114,10 @@ class Invocations:
         deployed = self._registry.deployed(endpoint, body.deployment_name)
         name = self._name(body.job_name, endpoint)
         if isinstance(deployed, DeployedPipeline):
+            from batchpoint.control.pipeline_invocation import wish_of  # noqa: PLC0415
+
             wish = wish_of(endpoint, deployed, body, name, self._now())
-            return self._pipelines.jobs(deployed.resolution, wish)
+            return self._pipelines().jobs(deployed.resolution, wish)
         spec = self._models.spec(endpoint, deployed, body, name)
         return Job(name=name, spec=spec, status=JobStatus(), created_at=self._now()), []
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable
 
 from batchpoint.control.assets import Assets
 from batchpoint.control.collected_findings import CollectedFindings
 from batchpoint.control.pipelines import Pipelines
-from batchpoint.control.prepared_pipeline import PreparedPipeline
+from batchpoint.control.prepared_pipeline import DeployedPipeline
 from batchpoint.core.input_values import is_literal
 from batchpoint.domain.component import PipelineComponent
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
@@ -20,13 +19,6 @@ from batchpoint.domain.references import NamedReference, named_reference
 from batchpoint.ledger.ledger import Ledger
 
 _FROM_JOB = "job_definition"
-
-
-class DeployedPipeline(NamedTuple):
-    """A deployment of a pipeline with all that its jobs need."""
-
-    deployment: PipelineDeployment
-    resolution: PreparedPipeline
 
 
 class PipelineDeployments:
@@ -118,19 +110,6 @@ class PipelineDeployments:
                 found = self._ledger.get_job(child).spec
                 return found.compute if isinstance(found, NodeSpec) else None
         return None
-
-
-def patch_of_pipeline(patch: Mapping[str, object]) -> dict[str, object]:
-    """Return a patch of a deployment in which a new component takes the place of its job.
-
-    And the other way round: a stored deployment holds both, and only one can be meant.
-    """
-    both = ("component", _FROM_JOB)
-    named = [field for field in both if patch.get(field) is not None]
-    if len(named) != 1:
-        return dict(patch)
-    other = both[1 - both.index(named[0])]
-    return {**patch, other: None}
 
 
 def _completed(job: Job) -> PipelineSpec:

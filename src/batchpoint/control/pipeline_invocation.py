@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from batchpoint.control.collected_findings import CollectedFindings
-from batchpoint.control.pipeline_deployments import DeployedPipeline
 from batchpoint.control.pipeline_jobs import PipelineWish
 from batchpoint.control.pipelines import settings_of_job
+from batchpoint.control.prepared_pipeline import DeployedPipeline
 from batchpoint.core.input_values import is_literal
 from batchpoint.domain.component import PipelineComponent, Scalar
 from batchpoint.domain.job import Invocation

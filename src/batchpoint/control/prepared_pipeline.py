@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from batchpoint.domain.component import Component, PipelineComponent
 from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.job_spec import ResolvedEnvironment, ResolvedModel, ResolvedTree
 from batchpoint.domain.model_shape import Noun
+from batchpoint.domain.pipeline import PipelineDeployment
 
 
 class StepParts(Noun):
@@ -49,6 +50,13 @@ class PreparedPipeline(Noun):
     def found(self, reference: str) -> tuple[str, Component]:
         """Return the canonical reference of a component in the graph, and the component."""
         return reference, self.components[reference]
+
+
+class DeployedPipeline(NamedTuple):
+    """A deployment of a pipeline with all that its jobs need."""
+
+    deployment: PipelineDeployment
+    resolution: PreparedPipeline
 
 
 def step_field(step: str) -> str:

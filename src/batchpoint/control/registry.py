@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from batchpoint.clock import Clock
 from batchpoint.control.computes import Computes, read_deployment
 from batchpoint.control.merge_patch import patched
 from batchpoint.control.model_deployments import DeployedModel, ModelDeployments, Resolution
-from batchpoint.control.pipeline_deployments import (
-    DeployedPipeline,
-    PipelineDeployments,
-    patch_of_pipeline,
-)
-from batchpoint.control.prepared_pipeline import PreparedPipeline
+from batchpoint.control.prepared_pipeline import DeployedPipeline, PreparedPipeline
 from batchpoint.domain.deployment import Deployment
 from batchpoint.domain.endpoint import BatchEndpoint, EndpointDefaults, ModelDeployment
 from batchpoint.domain.errors import Conflict, NotFound
 from batchpoint.domain.model_shape import snake
 from batchpoint.domain.pipeline import PipelineDeployment
 from batchpoint.ledger.ledger import Ledger, Record
+
+if TYPE_CHECKING:  # whoever deploys models alone pays for no graphs
+    from batchpoint.control.pipeline_deployments import PipelineDeployments
 
 _OfKind = TypeVar("_OfKind", bound=ModelDeployment | PipelineDeployment)
 Deployed = DeployedModel | DeployedPipeline
@@ -35,9 +33,12 @@ class Registry(Computes):
         ledger: Ledger,
         clock: Clock,
         models: ModelDeployments,
-        pipelines: PipelineDeployments,
+        pipelines: Callable[[], PipelineDeployments],
     ) -> None:
-        """Keep them in a ledger; what deployments name is resolved by these."""
+        """Keep them in a ledger; what deployments name is resolved by these.
+
+        `pipelines` is called when the first deployment of one is made.
+        """
         super().__init__(ledger, clock)
         self._models = models
         self._pipelines = pipelines
@@ -130,7 +131,7 @@ class Registry(Computes):
             if None not in (deployment.component, deployment.job_definition) and kept is None:
                 kept = self._stored(deployment)  # sent back as it was shown
             kept = kept if isinstance(kept, DeployedPipeline) else None
-            made = self._pipelines.resolved(deployment, log, kept)
+            made = self._pipelines().resolved(deployment, log, kept)
         stored, is_new = self._save_deployment(made, set_default=set_default)
         return cast("_OfKind", stored), is_new
 
@@ -151,7 +152,7 @@ class Registry(Computes):
                 where="type",
             )
         if isinstance(stored, PipelineDeployment):
-            changed: Deployment = patched(stored, patch_of_pipeline(patch))
+            changed: Deployment = patched(stored, _one_source(patch))
         else:
             changed = patched(_one_count(stored, patch), patch)
         return self.put_deployment(changed, log, kept=kept)[0]
@@ -276,6 +277,19 @@ def _deployed(record: Record) -> Deployed:
     if isinstance(deployment, ModelDeployment):
         return DeployedModel(deployment, Resolution.model_validate_json(record.resolution))
     return DeployedPipeline(deployment, PreparedPipeline.model_validate_json(record.resolution))
+
+
+def _one_source(patch: Mapping[str, object]) -> dict[str, object]:
+    """Return a patch of a deployment in which a new component takes the place of its job.
+
+    And the other way round: a stored deployment holds both, and only one can be meant.
+    """
+    both = ("component", "job_definition")
+    named = [field for field in both if patch.get(field) is not None]
+    if len(named) != 1:
+        return dict(patch)
+    other = both[1 - both.index(named[0])]
+    return {**patch, other: None}
 
 
 def _one_count(stored: ModelDeployment, patch: Mapping[str, object]) -> ModelDeployment:

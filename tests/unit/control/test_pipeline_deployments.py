@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from batchpoint.control.pipeline_deployments import DeployedPipeline
+from batchpoint.control.prepared_pipeline import DeployedPipeline
 from batchpoint.domain.asset import Environment
 from batchpoint.domain.component import PipelineComponent
 from batchpoint.domain.compute import Compute
