@@ -14,9 +14,9 @@ from batchpoint.node import command_cause
 TRACEBACK = """\
 loading
 Traceback (most recent call last):
-  File "/work/code/train.py", line 12, in <module>
+  File "/srv/code/train.py", line 12, in <module>
     main()
-  File "/work/code/train.py", line 7, in main
+  File "/srv/code/train.py", line 7, in main
     table = read(path)
             ^^^^^^^^^^
   File "/env/lib/python3.11/site-packages/pandas/io.py", line 99, in read
