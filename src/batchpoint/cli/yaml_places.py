@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from batchpoint.cli.yaml_fields import FieldErrors, Problem
 from batchpoint.cli.yaml_nodes import ListNode, MapNode, Mark, Node
+from batchpoint.domain.component import Step
 from batchpoint.domain.errors import BatchpointError, Conflict, Invalid, NotFound
 
 _COMPONENT = "component"
@@ -67,7 +68,9 @@ class _Walk:
         if slash and above in node.items:
             return self.enter(above) and self.enter("jobs") and self.enter(rest)
         component = node.items.get(_COMPONENT)
-        if step != _COMPONENT and isinstance(component, MapNode) and step in component.items:
+        # What a step leaves out is missing there, also where its component has a field so named.
+        inside = isinstance(component, MapNode) and step in component.items
+        if inside and step not in Step.model_fields:
             return self.enter(_COMPONENT) and self.enter(step)
         return False
 

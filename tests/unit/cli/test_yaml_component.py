@@ -288,3 +288,13 @@ def test_a_component_that_is_wrong_is_told_once() -> None:
         load_component(Path("parts/graph.yml"))
     lines = str(caught.value).split("\n")
     assert [line.split(": ")[0] for line in lines] == ["parts/train.yml:1:1", "parts/train.yml:2:9"]
+
+
+def test_what_a_step_leaves_out_is_missing_at_the_step(tmp_path: Path) -> None:
+    (tmp_path / "made.yml").write_text("inputs:\n  data: {type: uri_folder}\ncommand: 'true'\n")
+    graph = tmp_path / "graph.yml"
+    graph.write_text("type: pipeline\njobs:\n  use:\n    component: made.yml\n")
+    found = load_component(graph)
+    with pytest.raises(FieldErrors) as caught, told_at_places(found.places):
+        raise Invalid("is missing", code="input_missing", where="jobs.use.inputs.data")
+    assert str(caught.value) == f"{graph}:3:3: jobs.use.inputs.data: is missing"
