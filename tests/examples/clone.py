@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BIN = Path(sys.executable).parent
 MADE = (
@@ -19,6 +21,11 @@ MADE = (
     "__pycache__",
 )
 DOWNLOADS_SECONDS_MAX = 1_500
+
+
+def heavy(test):
+    """Mark a test that takes a minute, or may have to download a framework first."""
+    return pytest.mark.heavy(pytest.mark.timeout(DOWNLOADS_SECONDS_MAX)(test))
 
 
 def user_environ(root: Path) -> dict[str, str]:

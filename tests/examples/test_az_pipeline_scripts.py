@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.examples.clone import run_to_end, user_environ
+from tests.examples.clone import heavy, run_to_end, user_environ
 
 FILES = {
     "prepare/prepare.yml": """
@@ -330,7 +330,7 @@ def told(folder: Path) -> str:
     return found.read_text()
 
 
-@pytest.mark.heavy
+@heavy
 def test_a_script_of_az_commands_trains_and_scores(place: Path, tmp_path: Path) -> None:
     environ = user_environ(tmp_path)
     shim = tmp_path / "shim"

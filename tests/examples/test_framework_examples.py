@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.clone import DOWNLOADS_SECONDS_MAX, Clone
-
-
-def heavy(test):
-    """Mark a test that may have to download a framework first."""
-    return pytest.mark.heavy(pytest.mark.timeout(DOWNLOADS_SECONDS_MAX)(test))
+from tests.examples.clone import Clone, heavy
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from tests.examples.clone import EXAMPLES, Clone
+from tests.examples.clone import EXAMPLES, Clone, heavy
 
 PREPARE = EXAMPLES / "training-with-components" / "components" / "prepare" / "src" / "prepare.py"
 TRAINING, SCORING = "training-with-components", "batch-scoring-with-preprocessing"
@@ -62,7 +60,7 @@ def test_hello_is_said_by_deployment_job_and_deployment_of_the_job(tmp_path: Pat
     assert said.count("Hello from a pipeline component!") == 3
 
 
-@pytest.mark.heavy
+@heavy
 def test_a_pipeline_trains_what_training_by_hand_gives(tmp_path: Path) -> None:
     said = Clone(tmp_path, TRAINING).deploy_and_run()
     assert said.count("As expected: ordinal, the model that training by hand gives") == 2
@@ -70,7 +68,7 @@ def test_a_pipeline_trains_what_training_by_hand_gives(tmp_path: Path) -> None:
     assert "heart-classifier-transforms" in said
 
 
-@pytest.mark.heavy
+@heavy
 def test_raw_tables_are_scored_with_what_training_registered(tmp_path: Path) -> None:
     said = Clone(tmp_path, SCORING, TRAINING).deploy_and_run()
     assert said.count("As expected: append, 8 tables, 2000 patients") == 4

@@ -3,9 +3,7 @@
 import re
 from pathlib import Path
 
-import pytest
-
-from tests.examples.clone import run_to_end, user_environ
+from tests.examples.clone import heavy, run_to_end, user_environ
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "pipelines.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -25,7 +23,7 @@ def test_each_block_is_a_file_or_commands() -> None:
     assert kinds.count("commands") > 5
 
 
-@pytest.mark.heavy
+@heavy
 def test_the_guide_does_what_it_says(tmp_path: Path) -> None:
     place, environ = tmp_path / "place", user_environ(tmp_path)
     place.mkdir()
