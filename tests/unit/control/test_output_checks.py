@@ -199,3 +199,43 @@ def test_a_local_output_asks_no_store(
     locations: Callable[..., None] = never
     monkeypatch.setattr(object_locations, "ObjectLocations", locations)
     checks.check((tmp_path / "out").as_uri(), [str(tmp_path / "in")], Wanted(JOB))
+
+
+FILE = Wanted(JOB, "scores", file=True, where="outputs.scores.uri")
+
+
+def test_a_file_is_probed_beside_itself(checks: OutputChecks, store: MemoryStore) -> None:
+    store.put("out/scores.csv.old", b"a neighbour")
+    checks.check(lake("out/scores.csv"), [], FILE)
+    assert ("put", f"out/{PROBE}{JOB}") in store.asked
+    assert store.objects == {"out/scores.csv.old": b"a neighbour"}
+
+
+@pytest.mark.parametrize("key", ["out/scores.csv", "out/scores.csv/part"])
+def test_a_file_that_is_there_is_refused(
+    checks: OutputChecks, store: MemoryStore, key: str
+) -> None:
+    store.put(key, b"")
+    with pytest.raises(Conflict) as caught:
+        checks.check(lake("out/scores.csv"), [], FILE)
+    assert (caught.value.code, caught.value.where) == ("output_exists", "outputs.scores.uri")
+
+
+def test_outputs_of_steps_have_places_of_their_own(
+    checks: OutputChecks, plane: ControlPlane
+) -> None:
+    wanted = Wanted(f"{JOB}-train", "model")
+    assert checks.place(None, wanted) == (plane.home / "outputs" / wanted.job / "model").as_uri()
+    assert checks.place(None, wanted, "azureml:lake") == lake(f"azureml/{wanted.job}/model")
+    with pytest.raises(NotFound):
+        checks.place(None, wanted, "ghost")
+    with pytest.raises(Invalid, match="one file"):
+        checks.place(lake("out/"), FILE)
+
+
+def test_places_that_meet_are_found(checks: OutputChecks, tmp_path: Path) -> None:
+    places = [lake("a"), lake("a-b"), lake("a/b"), lake("c"), lake("c"), "s3://b/a", lake("a/b/c")]
+    assert sorted(checks.clashes(places)) == [(0, 2), (2, 6), (3, 4)]
+    (tmp_path / "link").symlink_to(tmp_path / "aim")
+    paths = [(tmp_path / name).as_uri() for name in ("aim/x", "link/x/y", "other")]
+    assert checks.clashes(paths) == [(0, 1)]
