@@ -23,6 +23,7 @@ from batchpoint.domain.job import (
 from batchpoint.domain.job_spec import CommandSpec, NodeSpec, PipelineSpec
 from batchpoint.formats.durable import storage_error
 from batchpoint.ledger.ledger import PipelineRenewed
+from batchpoint.node.worker_launch import cores
 from batchpoint.runner.job_log import JobLog
 from batchpoint.runner.pipeline_standing import PipelineStanding
 from batchpoint.runner.step_run import PipelineParts, StepEnd, StepRun
@@ -30,6 +31,7 @@ from batchpoint.runner.step_run import PipelineParts, StepEnd, StepRun
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
+_STEPS_AT_ONCE_MIN = 2
 
 
 class PipelineRunner:
@@ -347,10 +349,20 @@ def _planned(child: Job) -> s.PlannedStep:
     return s.PlannedStep(
         needs=spec.step.needs,
         compute=spec.compute,
-        capacity=spec.max_instances,
+        capacity=_capacity(spec),
         # What scores has retries of its own, for each mini-batch.
         max_retries=spec.max_retries if isinstance(spec, CommandSpec) else 0,
     )
+
+
+def _capacity(spec: NodeSpec) -> int:
+    """How many steps may run at once on a compute.
+
+    `local` has no number of its own until somebody sets one; this machine has its cores.
+    """
+    if spec.max_instances < limits.INSTANCES_MAX:
+        return spec.max_instances
+    return max(_STEPS_AT_ONCE_MIN, cores())
 
 
 def _recorded(child: Job) -> s.RecordedStep:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from batchpoint.domain import limits
 from batchpoint.domain.errors import Invalid, Unavailable
 from batchpoint.domain.job import ErrorInfo, JobState, JobStatus, Progress, PublishedOutput
 from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.job_spec import ResolvedEnvironment
 from batchpoint.node.command_order import CommandEnd, CommandOrder
+from batchpoint.runner import pipeline_runner
 from batchpoint.runner.score_step import StepResult
 from tests.unit.resolved_pipelines import score_step
 from tests.unit.runner.pipeline_world import (
@@ -151,6 +153,28 @@ async def test_a_lost_node_costs_a_step_nothing(world: World) -> None:
     world.doing["a"] = lost_once
     assert await world.run() is JobState.COMPLETED
     assert attempts == [1, 1]
+
+
+async def test_this_machine_without_a_number_runs_as_many_steps_as_it_has_cores(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_runner, "cores", lambda: 4)
+    without = limits.INSTANCES_MAX
+    world.make("p", [world.step(f"s{number}", max_instances=without) for number in range(12)])
+    running: set[str] = set()
+    most = 0
+
+    async def count(order: CommandOrder) -> CommandEnd:
+        nonlocal most
+        running.add(order.job)
+        most = max(most, len(running))
+        await asyncio.sleep(0)
+        running.discard(order.job)
+        return await succeed(order)
+
+    world.doing.update({f"s{number}": count for number in range(12)})
+    assert await world.run() is JobState.COMPLETED
+    assert most == 4
 
 
 async def test_a_compute_runs_no_more_steps_than_it_has_nodes(world: World) -> None:
