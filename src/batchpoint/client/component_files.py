@@ -74,7 +74,7 @@ class ComponentFiles:
         return {"environment": self._files.environment(environment)}
 
     def _data(self, value: Scalar | StepData | None, where: str) -> Scalar | StepData | None:
-        if not isinstance(value, StepData) or not is_local(value.path):
-            return value
+        if not isinstance(value, StepData) or "${{" in value.path or not is_local(value.path):
+            return value  # a literal, what another step makes, or what the server can reach itself
         path = str(local_path(value.path, Path.cwd()))
         return value.model_copy(update={"path": self._files.sent(path, where, is_data=True)})

@@ -135,6 +135,7 @@ def test_everything_local_in_a_component_is_sent(tmp_path: Path) -> None:
                     "inputs": {
                         "data": {"type": "uri_folder", "path": "/given"},
                         "model": {"type": "mlflow_model", "path": "azureml:m:1"},
+                        "bound": {"path": "${{parent.inputs.data}}", "mode": "download"},
                         "rate": 3,
                     },
                 },
@@ -159,6 +160,7 @@ def test_everything_local_in_a_component_is_sent(tmp_path: Path) -> None:
     fit = sent["jobs"]["fit"]
     assert fit["inputs"]["data"]["path"] == f"{upload}/given"
     assert fit["inputs"]["model"]["path"] == "azureml:m:1"
+    assert fit["inputs"]["bound"]["path"] == "${{parent.inputs.data}}"
     assert fit["environment"]["conda_file"] == {"dependencies": ["python=3.11"]}
     assert fit["component"]["environment"] == fit["environment"]
     assert sent["jobs"]["score"]["component"]["task"]["code"] == f"{upload}/score"
