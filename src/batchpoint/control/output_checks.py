@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from batchpoint.control.datastores import Datastores
 from batchpoint.domain import limits
 from batchpoint.domain.datastore import StorageAccess
-from batchpoint.domain.errors import BatchpointError, Conflict, Invalid, Unavailable
+from batchpoint.domain.errors import BatchpointError, Conflict, Invalid, NotFound, Unavailable
 from batchpoint.domain.references import DatastorePath, Location, data_reference, named_reference
 from batchpoint.formats.layout import default_output
 from batchpoint.storage.locate import is_local, local_path_of, path_of, uri_of
 from batchpoint.storage.store import Location as Place
+
+if TYPE_CHECKING:
+    from batchpoint.storage.object_locations import ObjectLocations
 
 PROBE = ".batchpoint-probe-"
 """An object of this name and the job's is written and deleted to see whether results can be."""
@@ -86,12 +89,13 @@ class OutputChecks:
         _check_local(path, read, wanted)
 
     def clashes(self, uris: Sequence[str]) -> list[tuple[int, int]]:
-        """Return pairs of outputs (the earlier first) that are the same or lie in each other."""
+        """Return pairs of outputs (the earlier first) that are the same or lie in each other.
+
+        Two spellings of one place (a datastore's name and the URL of its container) are one.
+        """
         access = self._datastores.access_for(uri for uri in uris if not is_local(uri))
-        order: list[tuple[str, int]] = []
-        for number, uri in enumerate(uris):
-            path = local_path_of(uri, access)
-            order.append((f"{uri if path is None else uri_of(path.resolve())}/", number))
+        spelled = _Spellings(access)
+        order = [(f"{spelled.of(uri)}/", number) for number, uri in enumerate(uris)]
         found: list[tuple[int, int]] = []
         open_above: list[tuple[str, int]] = []
         for place, number in sorted(order):
@@ -102,6 +106,30 @@ class OutputChecks:
                 found.append((min(above, number), max(above, number)))
             open_above.append((place, number))
         return found
+
+
+class _Spellings:
+    """One spelling for each place, however it was named."""
+
+    def __init__(self, access: StorageAccess) -> None:
+        self._access = access
+        self._locations: ObjectLocations | None = None
+
+    def of(self, uri: str) -> str:
+        """Return the same text for all URIs of a place; a URI that leads nowhere as it is."""
+        path = local_path_of(uri, self._access)
+        if path is not None:
+            return uri_of(path.resolve())
+        if self._locations is None:
+            # Only jobs that write to object stores pay for their client.
+            from batchpoint.storage.object_locations import ObjectLocations  # noqa: PLC0415
+
+            self._locations = ObjectLocations(self._access)
+        try:
+            place = self._locations.at(uri)
+        except (Invalid, NotFound):
+            return uri  # what is wrong with it is told when it is checked
+        return f"{place.store.url}/{place.path}".rstrip("/")
 
 
 def _canonical(text: str, where: str) -> str:

@@ -233,8 +233,34 @@ def test_outputs_of_steps_have_places_of_their_own(
         checks.place(lake("out/"), FILE)
 
 
+@pytest.mark.parametrize(
+    ("datastore", "url"),
+    [
+        ({"type": "s3", "bucket": "b"}, "s3://b"),
+        (
+            {"type": "azure_blob", "account_name": "acc", "container_name": "c"},
+            "https://acc.blob.core.windows.net/c",
+        ),
+        (
+            {"type": "azure_blob", "account_name": "acc", "container_name": "c"},
+            "abfss://c@acc.dfs.core.windows.net",
+        ),
+        ({"type": "gcs", "bucket": "g"}, "gs://g"),
+    ],
+)
+def test_a_place_is_known_in_every_spelling(
+    plane: ControlPlane, datastore: dict[str, str], url: str
+) -> None:
+    told = Datastore.model_validate({"name": "far"} | datastore)
+    plane.services.datastores.put(told, skip_validation=True)
+    checks = OutputChecks(plane.services.datastores, plane.home, None)
+    named = "azureml://datastores/far/paths"
+    places = [f"{named}/out/a", f"{url}/out/a", f"{url}/out/b/c", f"{named}/out/b", f"{url}/z"]
+    assert sorted(checks.clashes(places)) == [(0, 1), (2, 3)]
+
+
 def test_places_that_meet_are_found(checks: OutputChecks, tmp_path: Path) -> None:
-    places = [lake("a"), lake("a-b"), lake("a/b"), lake("c"), lake("c"), "s3://b/a", lake("a/b/c")]
+    places = [lake("a"), lake("a-b"), lake("a/b"), lake("c"), lake("c"), "s3://o/a", lake("a/b/c")]
     assert sorted(checks.clashes(places)) == [(0, 2), (2, 6), (3, 4)]
     (tmp_path / "link").symlink_to(tmp_path / "aim")
     paths = [(tmp_path / name).as_uri() for name in ("aim/x", "link/x/y", "other")]
