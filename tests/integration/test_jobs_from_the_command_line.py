@@ -179,7 +179,7 @@ def test_a_failed_job_leads_with_its_cause(cli: Cli) -> None:
     lines = [line.strip() for line in ended.out.splitlines() if line.strip()]
     assert re.match(r"Job \S+ failed after .* \[nothing_scored\]", lines[0])
     assert "ValueError: told to raise by" in " ".join(lines[1:4])
-    assert "your scoring code, model or data" in ended.out
+    assert "your code, model or data" in ended.out
     name = lines[0].split()[1]
     shown = cli(f"job show {name}").out
     assert "[nothing_scored]" in shown.splitlines()[0]

@@ -24,15 +24,15 @@ from batchpoint.domain.job_spec import PipelineSpec, ResolvedModel, ScoreSpec, S
 from batchpoint.domain.results import ResultsHead
 
 _FAULTS = {
-    "user": "your scoring code, model or data",
+    "user": "your code, model or data",
     "environment": "the environment the code runs in",
     "input": "the input",
     "storage": "storage",
     "batchpoint": "batchpoint itself",
 }
 _TRACEBACK_LINES_MAX = 12
-# Where uploaded code lies says nothing to its author.
-_STORE = re.compile(r"[^\s\"]*/store/[0-9a-f]{64}/")
+# Where uploaded code lies, or the copy of it that a command ran in, says nothing to its author.
+_CODE = re.compile(r"[^\s\"']*/(?:store/[0-9a-f]{64}|work/command-\w+/code)/")
 _LINE = re.compile(r"^\((line [\d,]+)\):")
 _EXAMPLES = 3
 _MESSAGE_LINES_MAX = 3
@@ -103,7 +103,8 @@ def _doing(state: JobState) -> str:
 
 def cause_card(error: ErrorInfo, width: int) -> str:
     """Say why a job failed: whose fault, the exception and its line, the file and row, the log."""
-    lines = wrapped_lines(safe(error.message), width, "  ")
+    told = _CODE.sub("", safe(error.message))
+    lines = wrapped_lines(told, width, "  ")
     lines.append("")
     lines.append(card_field("cause", _FAULTS[error.origin]))
     if error.type:
@@ -115,9 +116,10 @@ def cause_card(error: ErrorInfo, width: int) -> str:
         lines.append(card_field("file", one_line(error.file) + row))
     if error.log:
         lines.append(card_field("log", one_line(error.log)))
-    if error.traceback:
+    tail = _tail(error.traceback) if error.traceback else []
+    if tail[1:] or "".join(tail) not in told:  # the message already ends with a lone last line
         lines.append("")
-        lines += [f"  {cut(line, max(width - 2, 20))}" for line in _tail(error.traceback)]
+        lines += [f"  {cut(line, max(width - 2, 20))}" for line in tail]
     if error.origin == "batchpoint":
         lines += ["", "  This is not your mistake; please report it with the log."]
     return "\n".join(lines)
@@ -125,7 +127,7 @@ def cause_card(error: ErrorInfo, width: int) -> str:
 
 def _tail(traceback: str) -> list[str]:
     """Keep the end of a traceback: that is where the user's own line and exception are."""
-    lines = [_STORE.sub("", line) for line in safe(traceback).rstrip().splitlines()]
+    lines = [_CODE.sub("", line) for line in safe(traceback).rstrip().splitlines()]
     if len(lines) <= _TRACEBACK_LINES_MAX:
         return lines
     return ["…", *lines[-_TRACEBACK_LINES_MAX:]]

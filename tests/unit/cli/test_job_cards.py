@@ -63,7 +63,7 @@ def test_a_failed_job_leads_with_its_cause() -> None:
         "  none of the 3 items could be scored: ValueError: could not convert string to",
         "  float: 'abc' at score.py:14 (b.csv, row 17)",
         "",
-        "  cause       your scoring code, model or data",
+        "  cause       your code, model or data",
         "  exception   ValueError",
         "  line        score.py:14",
         "  file        b.csv, row 17",
@@ -226,3 +226,20 @@ def test_whether_somebody_was_told(told: WebhookDelivery | None, line: str) -> N
     job = job.model_copy(update={"spec": spec, "webhook": told})
     assert job_cards.webhook_line(job) == line
     assert (f"  webhook     {line}" in job_cards.job_card(job, 100, NOON)) == bool(line)
+
+
+def test_what_a_command_printed_last_is_told_once_and_without_the_path_of_its_copy() -> None:
+    folder = "/home/jobs/pipe-1-train/work/command-vh7_enn0/code"
+    said = f"python: can't open file '{folder}/train.py': no such file"
+    error = ErrorInfo(
+        origin="user",
+        code="command_failed",
+        message=f"{said} (the command exited with code 2)",
+        traceback=said,
+    )
+    shown = job_cards.cause_card(error, 200)
+    assert shown.count("can't open") == 1
+    assert "can't open file 'train.py'" in shown
+    lines = f'Traceback (most recent call last):\n  File "{folder}/lib/a.py", line 9, in fit'
+    shown = job_cards.cause_card(error.model_copy(update={"traceback": lines}), 200)
+    assert '  File "lib/a.py", line 9, in fit' in shown

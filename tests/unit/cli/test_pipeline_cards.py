@@ -29,7 +29,7 @@ def test_the_step_that_failed_first_leads() -> None:
         "  step        train (and 1 more step failed)",
         "  ValueError: bad (the command exited with code 1)",
         "",
-        "  cause       your scoring code, model or data",
+        "  cause       your code, model or data",
         "  exception   ValueError",
         "  line        train.py:7",
         "  log         batchpoint job logs heart-1-train",
