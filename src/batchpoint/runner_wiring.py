@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +23,11 @@ from batchpoint.engines.local_commands import LocalCommands
 from batchpoint.formats.layout import job_folder
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.runner.job_spans import JobSpans
+from batchpoint.runner.mlflow_experiments import make_experiment
 from batchpoint.runner.pipeline_runner import PipelineRunner
 from batchpoint.runner.score_runner import RunnerParts, ScoreRunner
 from batchpoint.runner.score_step import ScoreStepParts, StepResult, run_score_step
-from batchpoint.runner.step_inputs import variables_for
+from batchpoint.runner.step_inputs import experiment_of, variables_for
 from batchpoint.runner.step_run import PipelineParts
 from batchpoint.runner.supervisor_link import SupervisorLink
 from batchpoint.storage.content_identity import content_identity
@@ -120,9 +122,12 @@ def _pipeline_parts(
     place: RunnerPlace, job: Job, epoch: int, saw: Callable[[JobStatus], None]
 ) -> PipelineParts:
 
-    tracking_uri = (
-        place.environ.get("MLFLOW_TRACKING_URI") or (place.home / "mlflow").resolve().as_uri()
-    )
+    tracking_uri = place.environ.get("MLFLOW_TRACKING_URI")
+    if not tracking_uri:
+        runs = (place.home / "mlflow").resolve()
+        tracking_uri = runs.as_uri()
+        with contextlib.suppress(OSError):  # steps that log say so themselves
+            make_experiment(runs, experiment_of(job.spec), SystemClock().now())
 
     async def score(
         child: Job, inputs: Mapping[str, Scalar | JobInput], access: StorageAccess

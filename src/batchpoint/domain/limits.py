@@ -82,7 +82,7 @@ FIELD_NAME_LENGTH_MAX = 100
 STEP_LOSSES_IN_A_ROW_MAX = 10
 # The value of a literal input: it becomes an environment variable of a command.
 LITERAL_BYTES_MAX = 65_536
-# The text of a command: Linux hands no argument above 128 KiB to a shell, references make it longer.
+# The text of a command: Linux hands a shell no argument above 128 KiB, and references add to it.
 COMMAND_BYTES_MAX = 65_536
 
 # Object stores: whatever happens there, one call ends within twice this time.

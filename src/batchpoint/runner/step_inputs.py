@@ -9,7 +9,7 @@ from typing import cast
 from batchpoint.domain.component import DataType, Scalar
 from batchpoint.domain.job import Job, PublishedOutput
 from batchpoint.domain.job_pointers import JobInput
-from batchpoint.domain.job_spec import CommandSpec, ScoreSpec, StepPlace
+from batchpoint.domain.job_spec import CommandSpec, ScoreSpec, SpecCommon, StepPlace
 
 Published = Mapping[str, Mapping[str, PublishedOutput]]
 """What steps have published: by the step's name and the output's."""
@@ -47,6 +47,11 @@ def known_contents(place: StepPlace, published: Published) -> dict[str, str | No
     return found
 
 
+def experiment_of(spec: SpecCommon) -> str:
+    """Return the name of the MLflow experiment that a pipeline's steps log to."""
+    return spec.experiment_name or spec.endpoint_name or _EXPERIMENT
+
+
 def variables_for(child: Job, tracking_uri: str) -> dict[str, str]:
     """Return the environment variables that tell a step where it runs; the user's own win."""
     spec, place = child.spec, child.spec.step
@@ -61,7 +66,7 @@ def variables_for(child: Job, tracking_uri: str) -> dict[str, str]:
         "BATCHPOINT_JOB": child.name,
         "AZUREML_RUN_ID": child.name,
         "MLFLOW_TRACKING_URI": tracking_uri,
-        "MLFLOW_EXPERIMENT_NAME": spec.experiment_name or spec.endpoint_name or _EXPERIMENT,
+        "MLFLOW_EXPERIMENT_NAME": experiment_of(spec),
         "MLFLOW_RUN_CONTEXT": json.dumps(context),
     }
     if tracking_uri.startswith("file:"):
