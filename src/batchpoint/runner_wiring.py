@@ -143,6 +143,7 @@ def _pipeline_parts(
             prepare=list,  # the environment is ready when a step begins
             access=access,
             variables=variables_for(child, tracking_uri),
+            epoch=epoch,
         )
         return await run_score_step(child, inputs, parts)
 

@@ -95,6 +95,8 @@ class LocalCommands:
         try:
             return await connection.run_command(order)
         except Unavailable as error:
+            if connection.alive or error.code == "lease_lost":
+                raise  # the node has said so itself, and nothing of it runs there
             connection.hang_up()
             # When this returns nothing of it runs any more, and nothing is left where it wrote.
             await asyncio.to_thread(withdraw_attempt, order)

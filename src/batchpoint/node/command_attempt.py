@@ -18,6 +18,7 @@ from batchpoint.node.command_outputs import CommandOutputs
 
 _PREFIX = "command-"
 _POLL_SECONDS = 0.01
+_EPOCH_BYTES = 20
 # A node that is ended has 10 s for it, and processes that cannot be killed as many.
 PREDECESSOR_SECONDS_MAX = 30.0
 
@@ -25,7 +26,9 @@ PREDECESSOR_SECONDS_MAX = 30.0
 class Attempt:
     """The right to run the command of a job, and a folder for what it needs; blocking.
 
-    Whatever process of an attempt still runs holds its lock, also when its agent is dead.
+    Whatever process of an attempt still runs holds its lock, also when its agent is dead. The lock
+    remembers the highest epoch that has held it: a runner that was replaced, and does not know it
+    yet, is refused, so that it takes back nothing of what its successor has published.
     """
 
     def __init__(self, lock: int, scratch: Path) -> None:
@@ -34,11 +37,16 @@ class Attempt:
         self.scratch = scratch
 
     @classmethod
-    def begin(cls, job_dir: Path, patience_seconds: float = PREDECESSOR_SECONDS_MAX) -> Attempt:
+    def begin(
+        cls, job_dir: Path, epoch: int = 0, patience_seconds: float = PREDECESSOR_SECONDS_MAX
+    ) -> Attempt:
         """Wait until nothing of an earlier attempt runs any more, and remove its folder.
 
+        `epoch` is that of the lease under which the pipeline runs.
+
         Raises:
-            Unavailable: something of it does not end, or the disk cannot be written to.
+            Unavailable: something of it does not end, the disk cannot be written to, or another
+                runner has taken the pipeline meanwhile (`lease_lost`).
         """
         folder = JobFolder(job_dir)
         work = folder.work
@@ -47,6 +55,7 @@ class Attempt:
             lock = os.open(folder.command_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 _lock(lock, folder, patience_seconds)
+                _fence(lock, folder, epoch)
                 work.mkdir(exist_ok=True)
                 for left in work.glob(f"{_PREFIX}*"):
                     shutil.rmtree(left, ignore_errors=True)
@@ -84,14 +93,28 @@ def _lock(fd: int, folder: JobFolder, patience_seconds: float) -> None:
             return
 
 
+def _fence(fd: int, folder: JobFolder, epoch: int) -> None:
+    """Note the epoch in the file that is locked, unless a later one is there."""
+    told = os.pread(fd, _EPOCH_BYTES, 0).strip()
+    latest = int(told) if told.isdigit() else 0
+    if latest > epoch:
+        raise Unavailable(
+            f"another runner has taken {folder.root.name} meanwhile (epoch {latest} after {epoch})",
+            code="lease_lost",
+        )
+    if latest < epoch:
+        os.pwrite(fd, f"{epoch:<{_EPOCH_BYTES}d}".encode(), 0)
+
+
 def withdraw_attempt(order: CommandOrder) -> None:
     """Wait until nothing of an attempt runs any more, and remove what it has left; blocking.
 
-    For an attempt whose node was lost.
+    For an attempt whose node was lost, and a step that will not be completed.
 
     Raises: Unavailable, Invalid: something could not be removed now; the next attempt will.
+        Unavailable (`lease_lost`): it is another runner's now.
     """
-    attempt = Attempt.begin(order.job_dir)
+    attempt = Attempt.begin(order.job_dir, order.epoch)
     try:
         CommandOutputs(order, attempt.scratch).withdraw()
     finally:

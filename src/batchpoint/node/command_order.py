@@ -28,7 +28,8 @@ class CommandOrder:
     `job` is the step's own job and `job_dir` its folder. `inputs` are the values that hold now:
     literals, and data where it really lies (an upstream step's output may be an earlier job's).
     Inputs without a value are absent. `variables` go to the command besides those of its
-    specification. `access` holds secrets and is never written anywhere.
+    specification. `access` holds secrets and is never written anywhere. `epoch` is that of the
+    pipeline's lease: orders of an earlier one are refused once a later one was seen.
     """
 
     job: str
@@ -38,6 +39,7 @@ class CommandOrder:
     inputs: Mapping[str, Scalar | JobInput]
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
     access: StorageAccess = field(default_factory=StorageAccess, repr=False)
+    epoch: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the order as a JSON object."""
@@ -49,6 +51,7 @@ class CommandOrder:
             "inputs": _INPUTS.dump_python(dict(self.inputs), mode="json"),
             "variables": dict(self.variables),
             "access": access_to_json(self.access),
+            "epoch": self.epoch,
         }
 
     @classmethod
@@ -62,6 +65,7 @@ class CommandOrder:
             inputs=_INPUTS.validate_python(value["inputs"]),
             variables=value["variables"],
             access=StorageAccess.model_validate(value["access"]),
+            epoch=value["epoch"],
         )
 
 

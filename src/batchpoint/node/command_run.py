@@ -66,10 +66,11 @@ class CommandRun:
         """Run to the end; whatever goes wrong for the step's own reasons is in the answer.
 
         Raises:
-            Unavailable: an earlier attempt does not end, or the job's folder cannot be written to.
+            Unavailable: an earlier attempt does not end, the job's folder cannot be written to, or
+                the order is of a runner that was replaced (`lease_lost`).
         """
         begun = time.monotonic()
-        attempt = await asyncio.to_thread(Attempt.begin, self.order.job_dir)
+        attempt = await asyncio.to_thread(Attempt.begin, self.order.job_dir, self.order.epoch)
         try:
             end = await self._within(attempt)
         finally:

@@ -27,7 +27,7 @@ def copy_outputs(
         Conflict: something is in the place of an output (`output_exists`).
         Unavailable, Invalid: an earlier output cannot be read, or a place not be written to.
     """
-    attempt = Attempt.begin(order.job_dir)
+    attempt = Attempt.begin(order.job_dir, order.epoch)
     try:
         outputs = CommandOutputs(order, attempt.scratch)
         done = outputs.earlier()

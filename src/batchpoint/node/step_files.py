@@ -26,6 +26,7 @@ from batchpoint.domain.job_spec import CommandSpec, ScoreSpec, StepOutput
 from batchpoint.formats.durable import storage_error
 from batchpoint.formats.layout import FAILED_ITEMS, JobFolder
 from batchpoint.formats.step_arguments import write_arguments
+from batchpoint.node.command_attempt import Attempt
 from batchpoint.node.command_inputs import CommandInputs, Stopped
 from batchpoint.node.command_order import CommandOrder
 from batchpoint.node.command_outputs import CommandOutputs
@@ -47,6 +48,8 @@ class StepFiles:
         folder: JobFolder,
         access: StorageAccess,
         step: Step = lambda _: None,
+        *,
+        epoch: int = 0,
     ) -> None:
         """Nothing is touched before `prepare`.
 
@@ -56,6 +59,7 @@ class StepFiles:
             folder: the job's own.
             access: opens all that the step reads and writes.
             step: is told where the publication is, before each thing that it does.
+            epoch: of the pipeline's lease; whoever has a later one shuts this one out.
         """
         spec = job.scoring
         assert spec.step is not None
@@ -67,7 +71,8 @@ class StepFiles:
         self._template = spec.arguments or ""
         named = placeholders(self._template)
         self._read = {each.name for each in named if each.kind == "inputs"} & inputs.keys()
-        self._order = _as_command(job, {name: inputs[name] for name in self._read}, folder, access)
+        read = {name: inputs[name] for name in self._read}
+        self._order = command_order(job, read, folder, access, epoch)
         self._stopped = threading.Event()
         self._staging: CommandInputs | None = None
 
@@ -129,10 +134,14 @@ class StepFiles:
 
     def _refuse_existing(self) -> None:
         """Say before hours of scoring, not after them, that an output cannot be published."""
-        outputs = self._outputs()
-        if outputs.earlier() is None:
-            outputs.prepare()
-            outputs.withdraw()
+        attempt = Attempt.begin(self._folder.root, self._order.epoch)
+        try:
+            outputs = self._outputs()
+            if outputs.earlier() is None:
+                outputs.prepare()
+                outputs.withdraw()
+        finally:
+            attempt.end()
 
     def _outputs(self) -> CommandOutputs:
         return CommandOutputs(self._order, self._folder.work / "publishing", self._step)
@@ -206,7 +215,15 @@ class StepFiles:
                 the name that the rows have (`output_files_clash`).
             Conflict: something is in the place of an output (`output_exists`).
             Unavailable, Invalid: a place cannot be written to.
+            Unavailable (`lease_lost`): another runner has taken the pipeline.
         """
+        attempt = Attempt.begin(self._folder.root, self._order.epoch)
+        try:
+            return self._published(rows)
+        finally:
+            attempt.end()
+
+    def _published(self, rows: AssembledOutput) -> Mapping[str, PublishedOutput]:
         outputs = self._outputs()
         earlier = outputs.earlier()
         if earlier is not None:
@@ -248,8 +265,12 @@ class StepFiles:
                 raise _clash(name, f"a file {file.path!r} into it") from error
 
 
-def _as_command(
-    job: Job, inputs: Mapping[str, Scalar | JobInput], folder: JobFolder, access: StorageAccess
+def command_order(
+    job: Job,
+    inputs: Mapping[str, Scalar | JobInput],
+    folder: JobFolder,
+    access: StorageAccess,
+    epoch: int,
 ) -> CommandOrder:
     """Tell what a step reads and writes in the words of commands, which do the same with it."""
     spec = job.scoring
@@ -268,7 +289,13 @@ def _as_command(
         code=None,
     )
     return CommandOrder(
-        job=job.name, job_dir=folder.root, attempt=1, spec=command, inputs=inputs, access=access
+        job=job.name,
+        job_dir=folder.root,
+        attempt=1,
+        spec=command,
+        inputs=inputs,
+        access=access,
+        epoch=epoch,
     )
 
 

@@ -85,7 +85,9 @@ class PipelineRunner:
         self._children = {child.spec.step.name: child for child in children if child.spec.step}
         self._standing = PipelineStanding(self._job, self._spec, self._children, self._parts.saw)
         look_up = not self._spec.force_rerun
-        self._steps = StepRun(self._parts, self._standing, self._log, look_up=look_up)
+        self._steps = StepRun(
+            self._parts, self._standing, self._log, epoch=self._epoch, look_up=look_up
+        )
         self._closing.callback(self._steps.close)
         self._standing.begin(self._parts.clock.now())
         done = 0

@@ -45,7 +45,8 @@ class ScoreStepParts:
     `engine_for` makes the engine of the child as it is really run, under its epoch. `folder` is the
     child's own. `owner` names the runner in the ledger. `prepare` makes sure that the child's
     environment can be used (see `RunnerParts`). `access` opens all that the step reads and writes.
-    `variables` tell scripts where they run; those of the step win over them.
+    `variables` tell scripts where they run; those of the step win over them. `epoch` is that of
+    the pipeline's lease, which holds for what is published.
     """
 
     ledger: Ledger
@@ -56,6 +57,7 @@ class ScoreStepParts:
     prepare: Callable[[], list[str]]
     access: StorageAccess = field(default_factory=StorageAccess, repr=False)
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ async def run_score_step(
     if epoch is None:
         assert now.status.state in TERMINAL_STATES, now.status.state
         return _result(now.status)
-    files = StepFiles(now, inputs, parts.folder, parts.access)
+    files = StepFiles(now, inputs, parts.folder, parts.access, epoch=parts.epoch)
     actual = now.model_copy(update={"spec": _with_variables(files.actual, parts.variables)})
     ends: list[JobStatus] = []
     runner = ScoreRunner(

@@ -84,9 +84,19 @@ class StepRun:
     """Runs attempts at steps of one pipeline; all of them share environments and what is known."""
 
     def __init__(
-        self, parts: PipelineParts, standing: PipelineStanding, log: JobLog, *, look_up: bool
+        self,
+        parts: PipelineParts,
+        standing: PipelineStanding,
+        log: JobLog,
+        *,
+        epoch: int,
+        look_up: bool,
     ) -> None:
-        """`log` is the pipeline's; `look_up`: steps may take over what earlier ones computed."""
+        """`log` is the pipeline's, and `epoch` that of its lease.
+
+        `look_up`: steps may take over what earlier ones computed.
+        """
+        self._epoch = epoch
         self._log = log
         self._parts = parts
         self._standing = standing
@@ -107,7 +117,7 @@ class StepRun:
         Cancelling the caller stops a command; nothing of it runs any more then.
 
         Raises:
-            Unavailable: `lease_lost`, of a step that scores.
+            Unavailable: `lease_lost`: another runner has taken the pipeline, or a step that scores.
         """
         for waits in itertools.count():
             try:
@@ -184,6 +194,7 @@ class StepRun:
             inputs=inputs,
             variables=variables_for(child, self._parts.tracking_uri),
             access=access,
+            epoch=self._epoch,
         )
 
     async def _score(

@@ -128,6 +128,18 @@ def test_a_publication_that_is_killed_anywhere_is_done_again(tmp_path: Path) -> 
         assert world.files().publish(rows) == first
 
 
+def test_a_runner_that_was_replaced_publishes_and_takes_back_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    rows = world.score()
+    old = world.files()
+    StepFiles(world.job, {}, world.folder, StorageAccess(), epoch=2).publish(rows)
+    (world.out / "one.txt").unlink()  # so that it is not what was published any more
+    with pytest.raises(BatchpointError) as refused:
+        old.publish(rows)
+    assert refused.value.code == "lease_lost"
+    assert world.published() == {name: text for name, text in WHOLE.items() if name != "one.txt"}
+
+
 def test_what_cannot_be_published_takes_everything_back(tmp_path: Path) -> None:
     world = World(tmp_path)
     rows = world.score()
