@@ -13,7 +13,7 @@ from batchpoint.domain.component import PipelineComponent
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
 from batchpoint.domain.job import Job, JobState
 from batchpoint.domain.job_pointers import JobInput
-from batchpoint.domain.job_spec import NodeSpec, PipelineSpec
+from batchpoint.domain.job_spec import PipelineSpec
 from batchpoint.domain.pipeline import PipelineDeployment, PipelineSettings
 from batchpoint.domain.references import NamedReference, named_reference
 from batchpoint.ledger.ledger import Ledger
@@ -96,20 +96,12 @@ class PipelineDeployments:
             update={"name": None, "version": None, "created_at": None, "inputs": inputs}
         )
         kept_settings = {
-            "default_compute": self._default_compute(component, spec),
+            "default_compute": spec.default_compute,
+            "default_datastore": spec.default_datastore,
             "continue_on_step_failure": spec.continue_on_step_failure,
         } | settings.model_dump(exclude_none=True)
         filled = PipelineSettings.model_validate(kept_settings)
         return made, filled, str(NamedReference("job", name))
-
-    def _default_compute(self, component: PipelineComponent, spec: PipelineSpec) -> str | None:
-        """Return the compute of the job's steps that name none themselves."""
-        for step, child in spec.steps.items():
-            use = component.jobs.get(step)
-            if use is not None and use.compute is None:
-                found = self._ledger.get_job(child).spec
-                return found.compute if isinstance(found, NodeSpec) else None
-        return None
 
 
 def _completed(job: Job) -> PipelineSpec:

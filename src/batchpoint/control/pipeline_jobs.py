@@ -120,6 +120,8 @@ class PipelineJobs:
                 "inputs": values,
                 "outputs": {name: out.written_by for name, out in graph.outputs.items()},
                 "steps": children,
+                "default_compute": wish.settings.default_compute,
+                "default_datastore": wish.settings.default_datastore,
                 "continue_on_step_failure": wish.settings.continue_on_step_failure is not False,
                 "force_rerun": wish.settings.force_rerun is True,
                 "display_name": wish.display_name,

@@ -221,7 +221,8 @@ class PipelineSpec(SpecCommon):
     """A graph of steps, each of them a job: `steps` maps their names to these, in file order.
 
     `component` names the registered graph. `inputs` holds what was given for the graph's inputs,
-    defaults included; `outputs` what writes each of its outputs. Child jobs hold all the rest.
+    defaults included; `outputs` what writes each of its outputs. `default_compute` and
+    `default_datastore` are what was asked for, None the server's. Child jobs hold all the rest.
     """
 
     type: Literal["pipeline"] = "pipeline"
@@ -229,6 +230,8 @@ class PipelineSpec(SpecCommon):
     inputs: dict[str, Scalar | JobInput] = Field(default_factory=dict[str, Scalar | JobInput])
     outputs: dict[str, OutputOf] = Field(default_factory=dict[str, OutputOf])
     steps: dict[str, str]
+    default_compute: str | None = None
+    default_datastore: str | None = None
     continue_on_step_failure: bool = True
     force_rerun: bool = False
 

@@ -220,6 +220,19 @@ def test_a_completed_job_can_be_deployed(done: ControlPlane, tmp_path: Path, nam
     assert job.spec.inputs["rate"] == 0.25
 
 
+def test_the_defaults_of_a_job_of_nested_pipelines_are_kept(done: ControlPlane) -> None:
+    values = {"raw": "${{parent.inputs.r}}", "rate": 0.5}
+    inner = {"type": "pipeline", "component": pipeline(), "inputs": values}
+    settings = {"default_compute": "big", "default_datastore": "workspaceblobstore"}
+    given = done.ledger.get_job("tried").spec
+    assert isinstance(given, PipelineSpec)
+    body = {"jobs": {"in": inner}, "inputs": {"r": given.inputs["raw"]}, "settings": settings}
+    ended(done, created(done, {**body, "name": "outer"}))
+    made = deployed(done, component=None, job_definition="outer")
+    assert made.settings.default_compute == "big"
+    assert made.settings.default_datastore == "workspaceblobstore"
+
+
 def test_a_deployment_of_a_job_can_be_sent_back_as_it_was_shown(done: ControlPlane) -> None:
     made = deployed(done, component=None, job_definition="tried")
     again, is_new = done.registry.put_deployment(made, log)
