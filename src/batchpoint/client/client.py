@@ -50,6 +50,10 @@ from batchpoint.domain.references import (
 )
 
 _KEY_DIGITS = 32
+_SAID_OTHERWISE = {
+    "deployment_name": "write deployment=…",
+    "overrides": "write what is in it as arguments of its own",
+}
 
 
 class SettingFields(TypedDict, total=False):
@@ -324,6 +328,9 @@ def _invocation(told: Mapping[str, object], different: OverrideFields) -> Invoca
     fields = {name: value for name, value in told.items() if value is not None}
     overrides: dict[str, object] = {}
     for name, value in different.items():
+        if name in _SAID_OTHERWISE:  # else it would be taken, and types looked up elsewhere
+            sentence = f"is no argument of invoke: {_SAID_OTHERWISE[name]}"
+            raise Invalid(sentence, code="field_unknown", where=name)
         holder = fields if name in Invocation.model_fields else overrides
         holder[name] = value
     try:

@@ -280,6 +280,10 @@ def test_named_inputs_are_what_the_component_declares(
     with pytest.raises(Invalid) as caught:
         client.invoke("flow", inputs={"data": [data, "azureml://models/x"]})
     assert caught.value.where == "inputs.data"
+    other: Any = {"deployment_name": "nightly"}  # its inputs would be those of the default
+    with pytest.raises(Invalid, match="write deployment=") as caught:
+        client.invoke("flow", inputs={"data": "data"}, **other)
+    assert (caught.value.code, caught.value.where) == ("field_unknown", "deployment_name")
 
 
 def test_a_model_takes_one_named_input_and_literals(
