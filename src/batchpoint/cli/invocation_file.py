@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from batchpoint.cli import azure_keys
-from batchpoint.cli.job_data import pointer, read_inputs, read_output_dataset, read_outputs
+from batchpoint.cli.declared_names import undeclared
+from batchpoint.cli.invocation_flags import InputFlags, put_pairs, take_inputs, take_output
+from batchpoint.cli.job_data import read_inputs, read_output_dataset, read_outputs
 from batchpoint.cli.yaml_fields import FieldErrors, Problem, type_problem, validated
 from batchpoint.cli.yaml_files import Flags, Source, open_source
 from batchpoint.cli.yaml_nodes import (
@@ -19,19 +19,15 @@ from batchpoint.cli.yaml_nodes import (
     Node,
     Scalar,
     ScalarNode,
-    kind_of,
-    yaml_error,
 )
-from batchpoint.cli.yaml_overrides import set_path, tree_of
+from batchpoint.cli.yaml_overrides import set_path
 from batchpoint.cli.yaml_places import Places, told_at_places
 from batchpoint.cli.yaml_steps import check_named
-from batchpoint.client.pointers import data_uri
-from batchpoint.domain.component import DATA_TYPES
+from batchpoint.domain.component import PipelineComponent
 from batchpoint.domain.endpoint import seconds
 from batchpoint.domain.errors import Invalid, NotFound
 from batchpoint.domain.job import Invocation
 from batchpoint.domain.job_pointers import JobInput
-from batchpoint.domain.model_shape import snake
 
 if TYPE_CHECKING:
     from batchpoint.client.client import Client
@@ -102,19 +98,6 @@ JOB_FILE_KEYS = (
 )
 
 
-@dataclass(frozen=True)
-class InputFlags:
-    """What the command line says about the input; it wins over the job file.
-
-    `paths`: each `--input`; `file_list`: a file with one pointer a line, `-` for stdin.
-    """
-
-    paths: Sequence[str] = ()
-    file_list: str | None = None
-    kind: str | None = None
-    pattern: str | None = None
-
-
 class LoadedInvocation(NamedTuple):
     """An invocation and what its author should know.
 
@@ -136,10 +119,13 @@ def load_invocation(
     inputs: InputFlags = InputFlags(),
     output_path: str | None = None,
     pairs: Mapping[str, Sequence[str]] | None = None,
+    declared: Callable[[str | None], PipelineComponent | None] = lambda _: None,
 ) -> LoadedInvocation:
     """Build an invocation. How many inputs there have to be is the deployment's affair.
 
     `pairs`: options that say `NAME=VALUE`, as `--param` and `--env`, with where they belong.
+    `declared` finds the pipeline of a deployment (None: the default one): asked when something is
+    wrong, so that names which it does not have are told with the rest.
 
     Raises:
         FieldErrors: With everything that is wrong.
@@ -159,14 +145,17 @@ def load_invocation(
     check_named(source, tree, "default_compute", "compute", "")
     _said_once(source)
     for option, given in (pairs or {}).items():
-        _put_pairs(tree, option, given)
-    open_types = _input_flags(source, inputs, open_types)
-    _output_flag(source, output_path)
+        put_pairs(tree, option, given)
+    open_types = take_inputs(source, inputs, open_types)
+    take_output(source, output_path)
     _nothing_left(source)
     try:
         noun = validated(Invocation, tree, source.problems)
     except FieldErrors as error:
-        raise FieldErrors([_as_written(problem, moved) for problem in error.problems]) from None
+        component = declared(_text_of(tree, "deployment_name"))
+        more = [] if component is None else undeclared(component, tree, error.problems)
+        told = [_as_written(problem, moved) for problem in (*error.problems, *more)]
+        raise FieldErrors(told) from None
     return LoadedInvocation(noun, source.warnings, open_types, Places(tree))
 
 
@@ -208,70 +197,6 @@ def _with_type(client: Client, source: JobInput) -> JobInput:
         return source  # a model, perhaps: the server knows what it is to be
 
 
-def _data_names(tree: MapNode) -> list[str]:
-    """Give the names of inputs that point at data."""
-    inputs = tree.items.get("inputs")
-    entries = inputs.items if isinstance(inputs, MapNode) else {}
-    return [name for name, node in entries.items() if isinstance(node, MapNode)]
-
-
-def _input_flags(source: Source, given: InputFlags, open_types: frozenset[str]) -> frozenset[str]:
-    """Take the input from flags; `--input-type` and `--input-pattern` alone change the file's.
-
-    Data of flags takes the place of the only data that the file points at, under its name.
-    """
-    texts = [*given.paths, *_listed(given.file_list)]
-    names, kind = _data_names(source.tree), snake(given.kind)
-    if kind is not None and kind not in DATA_TYPES:
-        mark = Mark("--input-type", 0, 0)
-        sentence = f"expected {', '.join(DATA_TYPES[:-1])} or {DATA_TYPES[-1]}, got {given.kind!r}"
-        source.problems.append(Problem(mark, "input.type", sentence))
-        kind = None
-    name = names[0] if len(names) == 1 else ""
-    if texts:
-        mark = Mark("--input" if given.paths else "--input-file-list", 0, 0)
-        try:
-            told = cast("str | None", kind)
-            data = pointer(texts, source.cwd, kind=told, pattern=given.pattern)
-        except Invalid as error:
-            source.problems.append(Problem(mark, "input", error.message, error.code))
-            return open_types
-        set_path(source.tree, ["inputs", name] if name else ["input"], tree_of(data, mark))
-        found = open_types - {name}
-        return found if kind is not None else found | {name}
-    for key, flag, value in (
-        ("type", "--input-type", kind),
-        ("pattern", "--input-pattern", given.pattern),
-    ):
-        if not isinstance(value, str):
-            continue
-        mark = Mark(flag, 0, 0)
-        if not name:
-            sentence = f"is about one input, and there are {len(names)}; say it in the file"
-            source.problems.append(Problem(mark, "", sentence))
-            continue
-        set_path(source.tree, ["inputs", name, key], ScalarNode(mark, value))
-    return open_types - {name} if kind is not None else open_types
-
-
-def _output_flag(source: Source, text: str | None) -> None:
-    """Take the place of the results from `--output-path`: of the only output that a file names."""
-    if text is None:
-        return
-    mark = Mark("--output-path", 0, 0)
-    try:
-        uri = data_uri(text, source.cwd)
-    except Invalid as error:
-        source.problems.append(Problem(mark, "output", error.message, error.code))
-        return
-    outputs = source.tree.items.get("outputs")
-    names = list(outputs.items) if isinstance(outputs, MapNode) else []
-    if len(names) == 1:
-        set_path(source.tree, ["outputs", names[0], "uri"], ScalarNode(mark, uri))
-    else:
-        source.tree.put("output", mark, tree_of({"uri": uri}, mark))
-
-
 def _said_once(source: Source) -> None:
     """Refuse a literal that stands below `parameters`, too."""
     overrides, inputs = (source.tree.items.get(key) for key in ("overrides", "inputs"))
@@ -284,51 +209,9 @@ def _said_once(source: Source) -> None:
             source.problems.append(Problem(inputs.keys[name], f"inputs.{name}", sentence))
 
 
-def _listed(name: str | None) -> list[str]:
-    """Read a list of inputs, one a line. Raises: Invalid (`input_unreadable`)."""
-    if name is None:
-        return []
-    option = "--input-file-list"
-    try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise Invalid(
-            f"{name} cannot be read: {said}", code="input_unreadable", where=option
-        ) from error
-    found = [line for line in text.splitlines() if line.strip()]
-    if not found:
-        raise Invalid(f"{name} names no input", code="input_not_found", where=option)
-    return found
-
-
-def _put_pairs(tree: MapNode, option: str, given: Sequence[str]) -> None:
-    """Put each `NAME=VALUE` of an option where it belongs; parameters have YAML's types.
-
-    Parameters are literal inputs, but for those that the file says below `parameters`.
-    """
-    from batchpoint.cli.yaml_tree import parse_tree
-
-    for text in given:
-        name, equals, value = text.partition("=")
-        mark = Mark(f"{option} {name}" if name and equals else option, 0, 0)
-        if not name or not equals:
-            raise yaml_error(mark, f"expected NAME=VALUE, got {text[:60]!r}")
-        node: Node = ScalarNode(mark, value)
-        target = ["overrides", "environment_variables"]
-        if option == "--param":
-            overrides = tree.items.get("overrides")
-            below = overrides.items.get("parameters") if isinstance(overrides, MapNode) else None
-            is_there = isinstance(below, MapNode) and name in below.items
-            target = ["overrides", "parameters"] if is_there else ["inputs"]
-            node = parse_tree(value, str(mark)) or ScalarNode(mark, "")
-            if isinstance(node, ScalarNode) and node.value is None:
-                node.value = value  # `null` and `~` are text here
-            elif not isinstance(node, ScalarNode):
-                problem = f"expected text, a number or a bool, got {kind_of(node)}"
-                raise yaml_error(mark, problem)
-            node.mark = mark
-        set_path(tree, [*target, name], node)
+def _text_of(tree: MapNode, key: str) -> str | None:
+    node = tree.items.get(key)
+    return node.value if isinstance(node, ScalarNode) and isinstance(node.value, str) else None
 
 
 def _nothing_left(source: Source) -> None:

@@ -12,6 +12,7 @@ from batchpoint.cli.command_tree import Command, ScoringCommand, new_app
 from batchpoint.cli.output_forms import OutputForm
 
 if TYPE_CHECKING:
+    from batchpoint.domain.component import PipelineComponent
     from batchpoint.domain.job import Job
 
 deploy = new_app()
@@ -254,9 +255,17 @@ def invoke_command(
     from batchpoint.cli import invocation_file as asked
     from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.error_report import warn
+    from batchpoint.cli.invocation_flags import InputFlags
     from batchpoint.cli.job_following import watch_to_end
 
     endpoint = given_name(name_argument, name, "endpoint")
+
+    def declared(deployment: str | None) -> PipelineComponent | None:
+        from batchpoint.cli.declared_names import declared_by
+
+        with connected() as client:
+            return declared_by(client, endpoint, deployment)
+
     loaded = asked.load_invocation(
         file,
         sets or [],
@@ -273,9 +282,10 @@ def invoke_command(
             "overrides.output_file_name": ("--output-file-name", output_file_name),
             "webhook_url": ("--webhook-url", webhook_url),
         },
-        inputs=asked.InputFlags(data or (), file_list, data_type, pattern),
+        inputs=InputFlags(data or (), file_list, data_type, pattern),
         output_path=output_path,
         pairs={"--param": parameters or (), "--env": variables or ()},
+        declared=declared,
     )
     warn(loaded.warnings)
     with connected(will_invoke=True) as client, asked.told_as_asked(loaded.places):

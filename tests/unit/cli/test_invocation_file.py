@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from batchpoint.cli.invocation_file import InputFlags, LoadedInvocation, load_invocation
+from batchpoint.cli.invocation_file import LoadedInvocation, load_invocation
+from batchpoint.cli.invocation_flags import InputFlags
 from batchpoint.cli.yaml_fields import FieldErrors
 from batchpoint.cli.yaml_files import Flags
+from batchpoint.domain.component import PipelineComponent
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.job import Invocation
 from batchpoint.domain.job_pointers import JobInput, JobOutput, PipelineOutput
@@ -467,3 +469,48 @@ def test_a_name_of_one_thing_in_a_set_wins_over_another_in_the_file() -> None:
     text = "inputs: {d: {path: ../data}}\nresources: {instance_count: 1}\n"
     found = loaded(text, ["compute.instance_count=2"])
     assert found.overrides.instance_count == 2
+
+
+def test_what_a_pipeline_does_not_have_is_told_with_what_the_file_got_wrong(folder: Path) -> None:
+    pipeline = PipelineComponent.model_validate(
+        {
+            "inputs": {
+                "rate": {"type": "number"},
+                "n": {"type": "integer"},
+                "raw": {"type": "uri_folder"},
+            },
+            "outputs": {"model": {"type": "custom_model"}},
+            "jobs": {"fit": {"component": "azureml:fit:1"}},
+        }
+    )
+    asked: list[str | None] = []
+
+    def declared(deployment: str | None) -> PipelineComponent:
+        asked.append(deployment)
+        return pipeline
+
+    def load(text: str, *data: str) -> LoadedInvocation:
+        path = folder / "job.yml"
+        path.write_text(text)
+        return load_invocation(path, [], {}, inputs=InputFlags(data), declared=declared)
+
+    wrong = (
+        "deployment_name: green\ninputs:\n  rate: {type: number, default: abc}\n  nope: 3\n"
+        "  n: many\noutputs: {other: {path: ./x}, model: {path: ./y}}\n"
+    )
+    with pytest.raises(FieldErrors) as caught:
+        load(wrong)
+    assert [(problem.field, problem.code) for problem in caught.value.problems] == [
+        ("inputs.raw", "input_missing"),
+        ("inputs.rate", "field_invalid"),
+        ("inputs.nope", "field_unknown"),
+        ("inputs.n", "field_invalid"),
+        ("outputs.other", "field_unknown"),
+    ]
+    assert asked == ["green"]
+    with pytest.raises(FieldErrors) as caught:
+        load("inputs: {rate: {type: number, default: abc}, n: 3}\n", "data")
+    assert [problem.field for problem in caught.value.problems] == ["inputs.rate"]
+    assert asked == ["green", None]
+    load("inputs: {whatever: 3}\n")  # what can be read is the server's to judge
+    assert asked == ["green", None]

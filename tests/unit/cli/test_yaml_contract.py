@@ -21,7 +21,8 @@ from batchpoint.cli import (
     yaml_files,
     yaml_pipeline,
 )
-from batchpoint.cli.invocation_file import InputFlags, load_invocation
+from batchpoint.cli.invocation_file import load_invocation
+from batchpoint.cli.invocation_flags import InputFlags
 from batchpoint.cli.yaml_fields import FieldErrors
 from batchpoint.client.client import Client
 from batchpoint.client.embedded_transport import AsgiApp
