@@ -7,6 +7,7 @@ import pytest
 
 from batchpoint.domain.asset import Data, Model
 from batchpoint.domain.compute import Compute
+from batchpoint.domain.datastore import Datastore
 from batchpoint.domain.errors import BatchpointError, Conflict
 from batchpoint.domain.job import Job, JobState, PublishedOutput
 from batchpoint.domain.job_spec import CommandSpec, PipelineSpec, ScoreSpec, StepPlace
@@ -518,3 +519,23 @@ def test_outputs_of_failed_steps_are_none(ready: ControlPlane, data: Path) -> No
     with pytest.raises(BatchpointError, match="is Failed and left no output") as caught:
         invoked(ready, {"inputs": {"raw": source, "rate": 1}})
     assert caught.value.code == "output_not_found"
+
+
+@pytest.mark.parametrize("said_by", ["step", "deployment"])
+def test_a_datastore_stays_while_a_step_writes_to_it(
+    plane: ControlPlane, tmp_path: Path, data: Path, said_by: str
+) -> None:
+    share = {"name": "share", "type": "local", "path": str(data_folder(tmp_path / "share"))}
+    plane.services.datastores.put(Datastore.model_validate(share))
+    document = pipeline()
+    settings = {"default_datastore": "azureml:share"} if said_by == "deployment" else {}
+    if said_by == "step":
+        place = {"path": "azureml://datastores/share/paths/out"}
+        document["jobs"]["prepare"]["outputs"] = {"clean": place}
+    deployed(plane, component=document, settings=settings)
+    job = invoked(plane, {"inputs": {"raw": folder(data), "rate": 0.5}})
+    with pytest.raises(Conflict, match=job.name) as caught:
+        plane.services.datastores.delete("share")
+    assert caught.value.code == "datastore_in_use"
+    ended(plane, job)
+    plane.services.datastores.delete("share")
