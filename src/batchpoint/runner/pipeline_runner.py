@@ -14,24 +14,22 @@ from batchpoint.core import steps as s
 from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError, Unavailable
 from batchpoint.domain.job import (
-    TERMINAL_STATES,
     Job,
     JobState,
     JobStatus,
     PublishedOutput,
 )
-from batchpoint.domain.job_spec import CommandSpec, NodeSpec, PipelineSpec
+from batchpoint.domain.job_spec import PipelineSpec
 from batchpoint.formats.durable import storage_error
 from batchpoint.ledger.ledger import PipelineRenewed
-from batchpoint.node.worker_launch import cores
 from batchpoint.runner.job_log import JobLog
 from batchpoint.runner.pipeline_standing import PipelineStanding
+from batchpoint.runner.planned_steps import end_of, planned, recorded_of
 from batchpoint.runner.step_run import PipelineParts, StepEnd, StepRun
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
-_STEPS_AT_ONCE_MIN = 2
 
 
 class PipelineRunner:
@@ -52,7 +50,9 @@ class PipelineRunner:
         self._inbox: list[s.Event] = []
         self._happened = asyncio.Event()
         self._starts: list[s.StartStep] = []
+        self._given_up: list[Job] = []  # steps that end without success
         self._running: dict[str, asyncio.Task[StepEnd]] = {}
+        self._begun: set[str] = set()  # steps of which this runner has begun an attempt
         self._beside: set[asyncio.Task[None]] = set()
         self._wishes: set[str] = set()  # steps whose cancel was heard of, or asked for here
         self._cancel_seen = False
@@ -99,10 +99,10 @@ class PipelineRunner:
         again = f"resumed from what is recorded (runner {attempts}): " if attempts > 1 else ""
         self._log(f"{again}{done} of {len(self._children)} steps are done")
         plan = s.GraphPlan(
-            {step: _planned(child) for step, child in self._children.items()},
+            {step: planned(child) for step, child in self._children.items()},
             self._spec.continue_on_step_failure,
         )
-        recorded = {step: _recorded(child) for step, child in self._children.items()}
+        recorded = {step: recorded_of(child) for step, child in self._children.items()}
         self._book = s.StepBook(plan, recorded)
         self._cancel_seen = self._job.status.state is JobState.CANCEL_REQUESTED
         self._tell(s.Opened(self._cancel_seen))
@@ -132,8 +132,12 @@ class PipelineRunner:
         for event in events:
             if isinstance(event, s.StepEnded) and event.outcome in ("failed", "timed_out"):
                 self._standing.between(event.step)
-            for command in self._book.handle(event):
+            commands = self._book.handle(event)
+            await self._clear_leftovers(commands)
+            for command in commands:
                 self._carry_out(command)
+        given_up, self._given_up = self._given_up, []
+        await asyncio.gather(*map(self._steps.clear_away, given_up))
         # What follows a success begins when the success is recorded, and not before.
         due = self._committed_at + limits.CHECKPOINT_SECONDS
         for attempt in itertools.count():
@@ -144,6 +148,29 @@ class PipelineRunner:
         starts, self._starts = self._starts, []
         for start in starts:
             self._start(start)
+
+    async def _clear_leftovers(self, commands: Iterable[s.Command]) -> None:
+        """Take back what steps have published under an earlier runner that now shall not go on.
+
+        Nothing is decided meanwhile: all that follows from one event is recorded together.
+        """
+        clearing = {
+            asyncio.create_task(self._steps.clear(self._children[each.step]))
+            for each in commands
+            if isinstance(each, s.CloseStep)
+            and each.state is not JobState.COMPLETED
+            and each.step not in self._begun
+            and self._standing.of(each.step).started_at is not None
+        }
+        self._beside |= clearing
+        left = clearing
+        while left:
+            _, left = await asyncio.wait(left, timeout=limits.CHECKPOINT_SECONDS)
+            if left:
+                await self._commit()
+        self._beside -= clearing
+        for each in clearing:
+            each.result()
 
     async def _wait(self) -> None:
         """Wait for something to happen, or for the time at which the lease is to be renewed."""
@@ -169,6 +196,7 @@ class PipelineRunner:
     def _start(self, start: s.StartStep) -> None:
         step, child = start.step, self._children[start.step]
         task = asyncio.create_task(self._steps.run(child, start.attempt, self._published))
+        self._begun.add(step)
         self._running[step] = task
         task.add_done_callback(lambda task: self._ended(step, task))
         self._standing.started(step, start.attempt, self._parts.clock.now())
@@ -203,6 +231,7 @@ class PipelineRunner:
         task = self._running.get(step)
         if task is None:
             return
+        self._steps.unwanted.add(step)
         if step not in self._steps.scoring:
             task.cancel()
             return
@@ -240,10 +269,12 @@ class PipelineRunner:
             self._published[step] = end.outputs
             if end.key is not None:
                 self._results[end.key] = self._children[step].name
+        else:
+            self._given_up.append(self._children[step])
         update["progress"] = progress.model_copy(update={"eta_seconds": None})
         closed = status.model_copy(update=update)
         self._standing.closed(step, closed)
-        self._log(_told(step, closed))
+        self._log(end_of(step, closed))
 
     # --- committing ---------------------------------------------------------------------------
 
@@ -342,51 +373,6 @@ class PipelineRunner:
         await _end_of([*self._running.values(), *self._beside])
         await self._parts.engine.close()
         self._closing.close()
-
-
-def _planned(child: Job) -> s.PlannedStep:
-    spec = child.spec
-    assert isinstance(spec, NodeSpec)
-    assert spec.step is not None
-    return s.PlannedStep(
-        needs=spec.step.needs,
-        compute=spec.compute,
-        capacity=_capacity(spec),
-        # What scores has retries of its own, for each mini-batch.
-        max_retries=spec.max_retries if isinstance(spec, CommandSpec) else 0,
-    )
-
-
-def _capacity(spec: NodeSpec) -> int:
-    """How many steps may run at once on a compute.
-
-    `local` has no number of its own until somebody sets one; this machine has its cores.
-    """
-    if spec.max_instances < limits.INSTANCES_MAX:
-        return spec.max_instances
-    return max(_STEPS_AT_ONCE_MIN, cores())
-
-
-def _recorded(child: Job) -> s.RecordedStep:
-    status = child.status
-    attempts = status.attempts
-    if not isinstance(child.spec, CommandSpec):
-        attempts = 0
-    elif status.state not in (*TERMINAL_STATES, JobState.PREPARING):
-        attempts = max(
-            0, attempts - 1
-        )  # the last one ended with its runner, and counts for nothing
-    return s.RecordedStep(status.state, attempts, status.error)
-
-
-def _told(step: str, status: JobStatus) -> str:
-    if status.reused_from is not None:
-        return f"step {step} took over the outputs of {status.reused_from}"
-    seconds = ""
-    if status.started_at is not None and status.ended_at is not None:
-        seconds = f" after {(status.ended_at - status.started_at).total_seconds():.1f} s"
-    because = f": {status.error.message[:500]}" if status.error else ""
-    return f"step {step}: {status.state.value}{seconds}{because}"
 
 
 async def _pause(attempt: int) -> None:

@@ -12,17 +12,26 @@ from typing import Literal, ParamSpec, TypeVar
 
 from batchpoint.clock import Clock
 from batchpoint.core.reuse_key import reuse_key
+from batchpoint.domain import limits
 from batchpoint.domain.component import Scalar
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import BatchpointError, Unavailable
 from batchpoint.domain.job import ErrorInfo, Job, JobStatus, PublishedOutput
 from batchpoint.domain.job_pointers import JobInput
-from batchpoint.domain.job_spec import CommandSpec, NodeSpec, ResolvedEnvironment, StepPlace
+from batchpoint.domain.job_spec import (
+    CommandSpec,
+    NodeSpec,
+    ResolvedEnvironment,
+    ScoreSpec,
+    StepPlace,
+)
 from batchpoint.engines.interface import CommandEngine
 from batchpoint.formats.layout import JobFolder
 from batchpoint.ledger.ledger import Ledger
+from batchpoint.node.command_attempt import withdraw_attempt
 from batchpoint.node.command_order import CommandOrder
 from batchpoint.node.command_takeover import copy_outputs
+from batchpoint.node.step_files import command_order
 from batchpoint.runner.causes import cause_from
 from batchpoint.runner.job_log import JobLog
 from batchpoint.runner.pipeline_standing import PipelineStanding
@@ -36,7 +45,11 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 # Reading data to name its content, environments, assets: enough to keep a disk busy.
 _THREADS = 4
+_MODEL_TYPES = ("mlflow_model", "custom_model")
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
+_CLEARINGS_MAX = 4
+# The lease is not renewed meanwhile.
+_CLEARING_SECONDS_MAX = 0.6 * limits.LEASE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +116,8 @@ class StepRun:
         self._look_up = look_up
         self.scoring: set[str] = set()
         """Steps whose scoring runs now: their rows are written by whoever scores."""
+        self.unwanted: set[str] = set()
+        """Steps that are cancelled for good: what they publish is taken back."""
         self._environments: dict[str, asyncio.Future[list[str]]] = {}
         self._ready: set[str] = set()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="steps")
@@ -114,11 +129,47 @@ class StepRun:
     async def run(self, child: Job, attempt: int, published: Published) -> StepEnd:
         """Run an attempt; waits as long as it takes for storage, ledger and nodes that are away.
 
-        Cancelling the caller stops a command; nothing of it runs any more then.
+        Cancelling the caller stops a command; nothing of it runs any more then. Of an attempt that
+        did not complete nothing is left at the places of its outputs; of one that is cancelled only
+        if the step is `unwanted`: else the next runner may find that it has been completed.
 
         Raises:
             Unavailable: `lease_lost`: another runner has taken the pipeline, or a step that scores.
         """
+        try:
+            end = await self._attempted(child, attempt, published)
+            if end.outcome not in ("completed", "reused"):
+                await self.clear(child)
+        except asyncio.CancelledError:
+            if _place(child).name in self.unwanted:
+                await self.clear(child)
+            raise
+        return end
+
+    async def clear(self, child: Job) -> None:
+        """Remove what attempts at a step have left where its outputs were to be.
+
+        What cannot be removed in a few tries stays, and the step's log says so.
+
+        Raises:
+            Unavailable: `lease_lost`.
+        """
+        for waits in range(_CLEARINGS_MAX):
+            try:
+                order = self._order(child, 1, {}, await self._opened(child.spec.places))
+                await asyncio.to_thread(withdraw_attempt, order)
+            except BatchpointError as error:
+                if error.code == "lease_lost":
+                    raise
+                told = f"what the step has published could not be removed: {error.message}"
+                self.log_of(child)(told)
+                if not error.retryable:
+                    return
+            else:
+                return
+            await asyncio.sleep(_BACKOFF_SECONDS[min(waits, len(_BACKOFF_SECONDS) - 1)])
+
+    async def _attempted(self, child: Job, attempt: int, published: Published) -> StepEnd:
         for waits in itertools.count():
             try:
                 end = await self._run_once(child, attempt, published)
@@ -138,6 +189,33 @@ class StepRun:
     def log_of(self, child: Job) -> JobLog:
         """Return the log of a step's own job."""
         return JobLog(self._parts.folder_of(child.name).job_log, self._parts.clock)
+
+    async def clear_away(self, child: Job) -> None:
+        """Remove what attempts have left of a step that is not run again, whoever ran them.
+
+        What cannot be removed now stays, and the log of the step says so.
+
+        Raises:
+            Unavailable: `lease_lost`: another runner has taken the pipeline.
+        """
+        folder = self._parts.folder_of(child.name)
+        if not folder.command_lock.exists():
+            return  # no attempt came so far as to write anything
+        try:
+            async with asyncio.timeout(_CLEARING_SECONDS_MAX):
+                access = await self._opened(child.spec.places)
+                order = (
+                    self._order(child, 1, {}, access)
+                    if isinstance(child.spec, CommandSpec)
+                    else command_order(child, {}, folder, access, self._epoch)
+                )
+                await self._aside(withdraw_attempt, order)
+        except TimeoutError:
+            self.log_of(child)("what an attempt has left cannot be removed: no answer in time")
+        except BatchpointError as error:
+            if error.code == "lease_lost":
+                raise
+            self.log_of(child)(f"what an attempt has left cannot be removed: {error.message}")
 
     async def _run_once(self, child: Job, attempt: int, published: Published) -> StepEnd:
         spec, place = child.spec, _place(child)
@@ -185,10 +263,13 @@ class StepRun:
         inputs: Mapping[str, Scalar | JobInput],
         access: StorageAccess,
     ) -> CommandOrder:
+        folder = self._parts.folder_of(child.name)
+        if isinstance(child.spec, ScoreSpec):
+            return command_order(child, inputs, folder, access, self._epoch)
         assert isinstance(child.spec, CommandSpec)
         return CommandOrder(
             job=child.name,
-            job_dir=self._parts.folder_of(child.name).root,
+            job_dir=folder.root,
             attempt=attempt,
             spec=child.spec,
             inputs=inputs,
@@ -300,6 +381,8 @@ class StepRun:
             except BatchpointError as error:
                 self.log_of(child)(f"the outputs of {found.job} cannot be copied: {error.message}")
                 return None  # it is computed; if its place is in the way, that will be said
+        else:
+            await self.clear_away(child)  # of a runner that did not come so far as to record it
         self.log_of(child)(f"took over the outputs of {found.job}, which computed the same")
         registered = await self._registered(child, outputs)
         return StepEnd("reused", outputs=registered, reused_from=found.job)
@@ -314,7 +397,9 @@ class StepRun:
     ) -> dict[str, PublishedOutput]:
         """Register what is to be; what was computed is not lost while that cannot be done."""
         found = dict(outputs)
-        for name, wanted in _place(child).outputs.items():
+        # Models first: that they are refused is found when nothing points at the outputs yet.
+        declared = _place(child).outputs.items()
+        for name, wanted in sorted(declared, key=lambda each: each[1].type not in _MODEL_TYPES):
             if wanted.register_as is None or name not in found:
                 continue
             for waits in itertools.count():

@@ -15,7 +15,7 @@ from batchpoint.domain.job import ErrorInfo, JobState, JobStatus, Progress, Publ
 from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.job_spec import ResolvedEnvironment
 from batchpoint.node.command_order import CommandEnd, CommandOrder
-from batchpoint.runner import pipeline_runner
+from batchpoint.runner import planned_steps
 from batchpoint.runner.score_step import StepResult
 from tests.unit.resolved_pipelines import score_step
 from tests.unit.runner.pipeline_world import (
@@ -158,7 +158,7 @@ async def test_a_lost_node_costs_a_step_nothing(world: World) -> None:
 async def test_this_machine_without_a_number_runs_as_many_steps_as_it_has_cores(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline_runner, "cores", lambda: 4)
+    monkeypatch.setattr(planned_steps, "cores", lambda: 4)
     without = limits.INSTANCES_MAX
     world.make("p", [world.step(f"s{number}", max_instances=without) for number in range(12)])
 
