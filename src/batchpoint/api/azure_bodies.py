@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 
 from pydantic import JsonValue, ValidationError
 
-from batchpoint.domain.component import DataType
+from batchpoint.domain.component import TYPES_REFUSED, DataType
 from batchpoint.domain.endpoint import seconds
 from batchpoint.domain.errors import BatchpointError, Invalid
 from batchpoint.domain.findings import all_of, invalid_fields
@@ -50,7 +50,7 @@ _DATA_TYPES: dict[str, DataType] = {
     "custommodel": "custom_model",
     "mlflowmodel": "mlflow_model",
 }
-_TRITON = "is not supported: models of Triton cannot be run; register it as a custom_model"
+_TRITON = f"is not supported: {TYPES_REFUSED['triton_model']}"
 # What Azure's SDK calls the one input of a caller who gave it no name.
 _UNNAMED = frozenset({"UriFile", "UriFolder"})
 _INPUT_MODES = {

@@ -127,11 +127,7 @@ CREDENTIALS = KeyRules(
     },
     ignored={"resource_url": "it is always that of storage"},
 )
-# Types of data and ways of reaching it that only Azure has.
-DATA_TYPES_REFUSED = {
-    "triton_model": "register the model's files as custom_model",
-    "ml_table": "write mltable",
-}
+# Ways of reaching data that only Azure has; for its types see `domain.component.TYPES_REFUSED`.
 _MODES = "write ro_mount, download or direct"
 MODES_REFUSED = {"eval_mount": _MODES, "eval_download": _MODES}
 _AS_STEPS = "write it as commands, or as components of type command and parallel"

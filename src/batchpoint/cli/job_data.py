@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from batchpoint.cli.azure_keys import DATA_TYPES_REFUSED, MODES_REFUSED
+from batchpoint.cli.azure_keys import MODES_REFUSED
 from batchpoint.cli.yaml_fields import Problem, closest, refused, type_problem
 from batchpoint.cli.yaml_files import Source
 from batchpoint.cli.yaml_nodes import (
@@ -23,7 +23,7 @@ from batchpoint.cli.yaml_nodes import (
 )
 from batchpoint.cli.yaml_overrides import tree_of
 from batchpoint.client.pointers import data_uri, job_input
-from batchpoint.domain.component import DATA_TYPES
+from batchpoint.domain.component import DATA_TYPES, TYPES_REFUSED
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.model_shape import snake
 from batchpoint.domain.references import (
@@ -135,7 +135,7 @@ def literal_of(source: Source, field: str, entry: MapNode) -> ScalarNode | None:
 
 def refuse_types(source: Source, entry: MapNode, prefix: str) -> None:
     """Refuse a type or a mode that only Azure has, and put the usual one in its place."""
-    rules: Mapping[str, Mapping[str, str]] = {"type": DATA_TYPES_REFUSED, "mode": MODES_REFUSED}
+    rules: Mapping[str, Mapping[str, str]] = {"type": TYPES_REFUSED, "mode": MODES_REFUSED}
     for key, refusals in rules.items():
         node = entry.items.get(key)
         word = str(snake(node.value)) if isinstance(node, ScalarNode) else ""

@@ -14,6 +14,7 @@ from batchpoint.control.model_parameters import WHERE as PARAMETERS
 from batchpoint.control.model_parameters import fitted
 from batchpoint.control.output_checks import OutputChecks, Wanted
 from batchpoint.control.scoring_settings import effective
+from batchpoint.domain.component import DataType
 from batchpoint.domain.errors import BatchpointError, Invalid
 from batchpoint.domain.job import Invocation, Overrides
 from batchpoint.domain.job_pointers import JobInput, JobOutput, PipelineOutput
@@ -22,20 +23,13 @@ from batchpoint.domain.references import InputKind
 from batchpoint.tracing import current_traceparent
 
 _MODEL = "the model belongs to the deployment, and an input points at data"
-_UNSCORED = {
+_UNSCORED: dict[DataType, str] = {
     "mltable": "tables are not supported: point at the folder of files",
     "custom_model": _MODEL,
     "mlflow_model": _MODEL,
-    "triton_model": _MODEL,
 }
 _RESULTS = ("uri_file", "uri_folder")
 _OF_PIPELINES = ("default_compute", "continue_on_step_failure", "force_rerun")
-
-
-def unscored(kind: str) -> str | None:
-    """Say why data of a type cannot be scored by a model deployment; None: it can."""
-    why = _UNSCORED.get(kind)
-    return None if why is None else f"{kind!r} cannot be scored: {why}"
 
 
 class ModelRequest(NamedTuple):
@@ -88,9 +82,10 @@ def _check_data(data: dict[str, JobInput], collected: CollectedFindings) -> None
     if not data:
         collected.add("input", "is missing: say what to score", "field_invalid")
     for number, (field, source) in enumerate(data.items()):
-        sentence = unscored(source.type)
-        if sentence is not None:
-            collected.add(f"{field}.type", sentence, "field_unsupported")
+        why = _UNSCORED.get(source.type)
+        if why is not None:
+            told = f"{source.type!r} cannot be scored: {why}"
+            collected.add(f"{field}.type", told, "field_unsupported")
         if number:
             told = f"is a second data input beside {next(iter(data))}: a model deployment takes one"
             collected.add(field, told, "field_unsupported")

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from batchpoint.domain.asset import Environment, Model
 from batchpoint.domain.endpoint import Iso8601, LoggingLevel, Resources, RetrySettings, seconds
+from batchpoint.domain.errors import Invalid
 from batchpoint.domain.limits import (
     DESCRIPTION_LENGTH_MAX,
     ERROR_THRESHOLD_MAX,
@@ -24,6 +25,26 @@ LITERAL_TYPES: tuple[LiteralType, ...] = get_args(LiteralType)
 DATA_TYPES: tuple[DataType, ...] = get_args(DataType)
 FILE_TYPES: tuple[DataType, ...] = ("uri_file",)
 """Types whose value is one file; that of every other data type is a folder, or either (models)."""
+
+TYPES_REFUSED = {
+    "triton_model": "register the model's files as custom_model",
+    "ml_table": "write mltable",
+}
+"""Types of data that Azure's documents may name and ours may not, with what to do instead."""
+
+
+def type_word(value: object) -> object:
+    """Read a type in any spelling; refuse by name those of `TYPES_REFUSED`.
+
+    Raises: Invalid (`field_unsupported`).
+    """
+    found = snake(value)
+    if isinstance(found, str) and found in TYPES_REFUSED:
+        raise Invalid(
+            f"{found!r} is not supported: {TYPES_REFUSED[found]}", code="field_unsupported"
+        )
+    return found
+
 
 InputMode = Annotated[
     Literal["ro_mount", "download", "direct"], BeforeValidator(snake, json_schema_input_type=str)
@@ -44,7 +65,7 @@ class ComponentInput(Noun):
     private copy, `direct` the URI itself.
     """
 
-    type: Annotated[LiteralType | DataType, BeforeValidator(snake)]
+    type: Annotated[LiteralType | DataType, BeforeValidator(type_word)]
     description: str | None = Field(default=None, max_length=DESCRIPTION_LENGTH_MAX)
     default: Scalar | None = None
     optional: Flag = False
@@ -61,7 +82,7 @@ class ComponentOutput(Noun):
     has succeeded; `direct` gives it the URI, and what it writes there is its own affair.
     """
 
-    type: Annotated[DataType, BeforeValidator(snake)] = "uri_folder"
+    type: Annotated[DataType, BeforeValidator(type_word)] = "uri_folder"
     description: str | None = Field(default=None, max_length=DESCRIPTION_LENGTH_MAX)
     mode: OutputMode | None = None
 
@@ -143,7 +164,7 @@ class ParallelComponent(ComponentCommon):
 class StepData(Noun):
     """Data that a step reads which no other step makes: given in the pipeline itself."""
 
-    type: Annotated[DataType, BeforeValidator(snake)] | None = None
+    type: Annotated[DataType, BeforeValidator(type_word)] | None = None
     path: str
     mode: InputMode | None = None
 
@@ -154,7 +175,7 @@ class StepOutputBinding(Noun):
     `name` registers what was written as a model or data asset of that name when the step is done.
     """
 
-    type: Annotated[DataType, BeforeValidator(snake)] | None = None
+    type: Annotated[DataType, BeforeValidator(type_word)] | None = None
     path: str | None = None
     mode: OutputMode | None = None
     name: str | None = None

@@ -7,12 +7,12 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from batchpoint.domain import limits
-from batchpoint.domain.component import DataType, InputMode, OutputMode
+from batchpoint.domain.component import DataType, InputMode, OutputMode, type_word
 from batchpoint.domain.datastore_urls import without_query
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.model_shape import Noun, Text, snake
+from batchpoint.domain.model_shape import Noun, Text
 
-InputType = Annotated[DataType, BeforeValidator(snake)]
+InputType = Annotated[DataType, BeforeValidator(type_word)]
 
 
 class JobInput(Noun):
@@ -66,7 +66,7 @@ class PipelineOutput(Noun):
     registers what was written as a model or data asset of that name when its step is done.
     """
 
-    type: Annotated[DataType, BeforeValidator(snake)] | None = None
+    type: Annotated[DataType, BeforeValidator(type_word)] | None = None
     uri: str | None = None
     mode: OutputMode | None = None
     name: str | None = None
