@@ -22,6 +22,10 @@ _ORIGINS_OF_FAMILIES: dict[str, _Origin] = {
     "storage": "storage",
     "ledger": "storage",
     "output": "user",
+    # What a step wrote is not what it was to be registered as, or under a version that exists.
+    "model": "user",
+    "asset": "user",
+    "field": "user",
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from batchpoint.core.messages import AttemptError, Finish
-from batchpoint.domain.errors import Unavailable
+from batchpoint.domain.errors import Unavailable, error_from
 from batchpoint.domain.job import JobStatus, Progress
 from batchpoint.formats import documents
 from batchpoint.runner import causes
@@ -30,3 +32,9 @@ def test_one_is_not_many() -> None:
     assert sentence("error_threshold_exceeded", 2).startswith("2 items failed, and")
     assert sentence("nothing_scored", 1) == "the only item could not be scored"
     assert sentence("nothing_scored", 7) == "none of the 7 items could be scored"
+
+
+@pytest.mark.parametrize("code", ["asset_immutable", "model_invalid", "field_invalid"])
+def test_what_cannot_be_registered_is_no_mistake_of_ours(code: str) -> None:
+    error = error_from(code, "there is a version '7' already", "version")
+    assert causes.cause_from(error).origin == "user"
