@@ -28,7 +28,8 @@ class Problem(NamedTuple):
     code: str = "field_invalid"
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.sentence}" if self.field else self.sentence
+        told = self.field and str(self.mark) != f"--set {self.field}"  # which would say it twice
+        return f"{self.field}: {self.sentence}" if told else self.sentence
 
 
 class FieldErrors(Invalid):

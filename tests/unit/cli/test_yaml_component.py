@@ -206,7 +206,7 @@ def test_everything_wrong_is_told_file_by_file(folder: Path) -> None:
     for line, beginning in zip(
         found,
         [
-            "--set jobs.a.compute: jobs.a.compute: 'azureml:x:1' is not a reference to a compute",
+            "--set jobs.a.compute: 'azureml:x:1' is not a reference to a compute",
             "job.yml:2:20: inputs.x: expected a path or URI, got 3",
             "job.yml:4:35: jobs.a.inputz: unknown field; did you mean 'inputs'?",
             "job.yml:5:3: jobs.b: says not what to run: give `component`",
