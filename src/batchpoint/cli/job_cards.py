@@ -106,7 +106,8 @@ def cause_card(error: ErrorInfo, width: int) -> str:
     told = _CODE.sub("", safe(error.message))
     lines = wrapped_lines(told, width, "  ")
     lines.append("")
-    lines.append(card_field("cause", _FAULTS[error.origin]))
+    if error.code != "step_not_run":  # nobody's fault but of the step that the message names
+        lines.append(card_field("cause", _FAULTS[error.origin]))
     if error.type:
         lines.append(card_field("exception", one_line(error.type)))
     if error.line:

@@ -243,3 +243,8 @@ def test_what_a_command_printed_last_is_told_once_and_without_the_path_of_its_co
     lines = f'Traceback (most recent call last):\n  File "{folder}/lib/a.py", line 9, in fit'
     shown = job_cards.cause_card(error.model_copy(update={"traceback": lines}), 200)
     assert '  File "lib/a.py", line 9, in fit' in shown
+
+
+def test_a_step_that_was_not_run_is_nobodys_code() -> None:
+    error = ErrorInfo(origin="user", code="step_not_run", message="it needs step 'a'")
+    assert "cause" not in job_cards.cause_card(error, 80)
