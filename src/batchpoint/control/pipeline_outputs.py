@@ -109,7 +109,12 @@ class _Planning:
             return None
         self._places.append((place, wanted, uri is not None))
         return StepOutput(
-            type=sink.type, mode=mode, uri=place, register_as=register, register_version=version
+            type=sink.type,
+            mode=mode,
+            uri=place,
+            named=uri is not None,
+            register_as=register,
+            register_version=version,
         )
 
     def _check_places(self, read: Sequence[str]) -> None:

@@ -108,13 +108,15 @@ class StepInput(Noun):
 class StepOutput(Noun):
     """Where an output of a step appears when the step has succeeded.
 
-    `uri` is the folder, or the file itself for a uri_file. `register_as` and `register_version`
+    `uri` is the folder, or the file itself for a uri_file; `named`: somebody has chosen it, so that
+    the output has to be there, whoever computed it. `register_as` and `register_version`
     name the model or data asset that is made of it then.
     """
 
     type: DataType
     mode: OutputMode = "rw_mount"
     uri: str
+    named: bool = False
     register_as: str | None = None
     register_version: str | None = None
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from batchpoint.domain.errors import BatchpointError, NotFound
 from batchpoint.domain.job import Job, JobState, PublishedOutput
@@ -41,7 +40,7 @@ def earlier_outputs(child: Job, key: str, ledger: Ledger, identify: Identify) ->
     if earlier.status.state is not JobState.COMPLETED or not made.keys() >= place.outputs.keys():
         return None
     taken = {output: made[output] for output in place.outputs}
-    if not all(_is_unchanged(each, identify) for each in taken.values()):
+    if not are_unchanged(taken, identify):
         return None
     # What was registered then was registered of that job.
     return Earlier(
@@ -49,12 +48,14 @@ def earlier_outputs(child: Job, key: str, ledger: Ledger, identify: Identify) ->
     )
 
 
-def wanted_elsewhere(child: Job, place: StepPlace) -> bool:
-    """Tell whether somebody wants an output at a place that was not chosen by us."""
-    ours = {child.name, place.parent}
-    return not all(
-        ours & set(urlsplit(output.uri).path.split("/")) for output in place.outputs.values()
-    )
+def wanted_elsewhere(place: StepPlace) -> bool:
+    """Tell whether somebody wants an output of the step at a place of their own."""
+    return any(output.named for output in place.outputs.values())
+
+
+def are_unchanged(outputs: Mapping[str, PublishedOutput], identify: Identify) -> bool:
+    """Tell whether outputs are what they were when they were published; blocking."""
+    return all(_is_unchanged(each, identify) for each in outputs.values())
 
 
 def _is_unchanged(output: PublishedOutput, identify: Identify) -> bool:

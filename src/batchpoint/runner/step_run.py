@@ -11,7 +11,6 @@ from functools import partial
 from typing import Literal, ParamSpec, TypeVar
 
 from batchpoint.clock import Clock
-from batchpoint.core.reuse_key import reuse_key
 from batchpoint.domain import limits
 from batchpoint.domain.component import Scalar
 from batchpoint.domain.datastore import StorageAccess
@@ -30,20 +29,19 @@ from batchpoint.formats.layout import JobFolder
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.node.command_attempt import withdraw_attempt
 from batchpoint.node.command_order import CommandOrder
-from batchpoint.node.command_takeover import copy_outputs
 from batchpoint.node.step_files import command_order
 from batchpoint.runner.causes import cause_from
 from batchpoint.runner.job_log import JobLog
 from batchpoint.runner.pipeline_standing import PipelineStanding
-from batchpoint.runner.reuse import earlier_outputs, wanted_elsewhere
 from batchpoint.runner.score_step import StepResult
-from batchpoint.runner.step_inputs import Published, actual_inputs, known_contents, variables_for
+from batchpoint.runner.step_inputs import Published, actual_inputs, variables_for
+from batchpoint.runner.takeover import Takeover, Work
 from batchpoint.storage.locate import is_local
 
 StepOutcome = Literal["completed", "reused", "failed", "timed_out", "lost", "stopped"]
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-# Reading data to name its content, environments, assets: enough to keep a disk busy.
+# For environments, assets and what opens data.
 _THREADS = 4
 _MODEL_TYPES = ("mlflow_model", "custom_model")
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
@@ -121,10 +119,12 @@ class StepRun:
         self._environments: dict[str, asyncio.Future[list[str]]] = {}
         self._ready: set[str] = set()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="steps")
+        self._takeover = Takeover(parts.ledger, parts.identify, parts.open_data)
 
     def close(self) -> None:
         """Begin nothing more; what blocks in a thread is not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._takeover.close()
 
     async def run(self, child: Job, attempt: int, published: Published) -> StepEnd:
         """Run an attempt; waits as long as it takes for storage, ledger and nodes that are away.
@@ -222,10 +222,11 @@ class StepRun:
         assert isinstance(spec, NodeSpec)
         inputs = actual_inputs(place, published)
         access = await self._access(child, inputs)
-        key = asyncio.ensure_future(self._key(place, inputs, published, access))
+        work = Work(inputs, published, access)
+        key = asyncio.ensure_future(self._takeover.key(place, work))
         try:
             if self._look_up and child.status.started_at is None:
-                taken = await self._take_over(child, await key, inputs, access)
+                taken = await self._take_over(child, await key, work)
                 if taken is not None:
                     return taken
             await self._make_ready(place, spec.environment)
@@ -236,11 +237,12 @@ class StepRun:
             )
             if end.outcome != "completed":
                 return end
+            confirmed = await self._takeover.confirmed(await key, place, work)
             return StepEnd(
                 end.outcome,
                 outputs=await self._registered(child, end.outputs),
                 exit_code=end.exit_code,
-                key=await key,
+                key=confirmed,
                 status=end.status,
             )
         finally:
@@ -334,63 +336,26 @@ class StepRun:
                 self._log(f"environment {environment.name}: {note}")
         self._standing.phase(place.name, "command")
 
-    async def _key(
-        self,
-        place: StepPlace,
-        inputs: Mapping[str, Scalar | JobInput],
-        published: Published,
-        access: StorageAccess,
-    ) -> str | None:
-        """Name what the step computes; data that nobody has looked at yet is read for it."""
-        if not place.is_deterministic:
-            return None
-        contents: dict[str, str] = {}
-        for name, known in known_contents(place, published).items():
-            source = inputs[name]
-            contents[name] = known or ""
-            if known is None and isinstance(source, JobInput):
-                try:
-                    contents[name] = await asyncio.to_thread(self._parts.identify, source, access)
-                except BatchpointError:
-                    return None  # whoever needs the data will say so
-        literals = {name: each for name, each in inputs.items() if not isinstance(each, JobInput)}
-        return reuse_key(place, literals, contents)
-
-    async def _take_over(
-        self,
-        child: Job,
-        key: str | None,
-        inputs: Mapping[str, Scalar | JobInput],
-        access: StorageAccess,
-    ) -> StepEnd | None:
+    async def _take_over(self, child: Job, key: str | None, work: Work) -> StepEnd | None:
         """Take over what an earlier step has computed, if there is such a thing."""
-        place = _place(child)
-        elsewhere = wanted_elsewhere(child, place)
-        if key is None or (elsewhere and not isinstance(child.spec, CommandSpec)):
-            return None
-        identify = partial(self._identify_anywhere, access)
-        found = await self._aside(earlier_outputs, child, key, self._parts.ledger, identify)
+        found = await self._takeover.find(child, key, work.access) if key is not None else None
         if found is None:
             return None
-        outputs = found.outputs
-        if elsewhere:
-            places = [*child.spec.places, *(each.uri for each in outputs.values())]
-            order = self._order(child, 1, inputs, await self._opened(places))
-            try:
-                outputs = await self._aside(copy_outputs, order, outputs)
-            except BatchpointError as error:
-                self.log_of(child)(f"the outputs of {found.job} cannot be copied: {error.message}")
-                return None  # it is computed; if its place is in the way, that will be said
-        else:
-            await self.clear_away(child)  # of a runner that did not come so far as to record it
+
+        async def order(more: Iterable[str]) -> CommandOrder:
+            access = await self._opened([*child.spec.places, *more])
+            return self._order(child, 1, work.inputs, access)
+
+        try:
+            outputs = await self._takeover.copied(child, found, order)
+        except BatchpointError as error:
+            if error.code == "lease_lost":
+                raise
+            self.log_of(child)(f"the outputs of {found.job} cannot be copied: {error.message}")
+            return None  # it is computed; if its place is in the way, that will be said
         self.log_of(child)(f"took over the outputs of {found.job}, which computed the same")
         registered = await self._registered(child, outputs)
         return StepEnd("reused", outputs=registered, reused_from=found.job)
-
-    def _identify_anywhere(self, access: StorageAccess, source: JobInput) -> str:
-        """Name the content of an earlier output, which may lie in another datastore."""
-        remote = [uri for uri in source.sources if not is_local(uri)]
-        return self._parts.identify(source, self._parts.open_data(remote) if remote else access)
 
     async def _registered(
         self, child: Job, outputs: Mapping[str, PublishedOutput]

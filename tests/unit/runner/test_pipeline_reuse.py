@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from batchpoint.domain.job import Job, JobState
-from tests.unit.resolved_pipelines import command_step
+from batchpoint.domain.datastore import StorageAccess
+from batchpoint.domain.job import Job, JobState, PublishedOutput
+from batchpoint.domain.job_pointers import JobInput
+from batchpoint.domain.job_spec import StepOutput
+from batchpoint.node.command_order import CommandEnd, CommandOrder
+from batchpoint.runner.score_step import StepResult
+from batchpoint.storage.content_identity import content_identity
+from batchpoint.storage.locate import path_of
+from tests.unit.resolved_pipelines import command_step, score_step
 from tests.unit.runner.pipeline_world import World, fail, succeed
 
 
@@ -117,7 +124,9 @@ def wanted_at(world: World, parent: str, folder: Path) -> list[Job]:
     children = graph(world, parent)
     place = children[0].spec.step
     assert place is not None
-    outputs = {"made": place.outputs["made"].model_copy(update={"uri": folder.as_uri()})}
+    outputs = {
+        "made": place.outputs["made"].model_copy(update={"uri": folder.as_uri(), "named": True})
+    }
     spec = children[0].spec.model_copy(
         update={"step": place.model_copy(update={"outputs": outputs})}
     )
@@ -153,3 +162,91 @@ async def test_a_place_that_is_taken_is_left_alone_by_what_is_taken_over(world: 
     assert await world.run("q") is JobState.FAILED
     assert refused == ["q-a"]  # the command itself is told, and says why
     assert [path.name for path in (world.home / "mine").iterdir()] == ["theirs"]
+
+
+async def test_a_place_that_was_chosen_is_filled_even_if_it_looks_like_one_of_ours(
+    world: World,
+) -> None:
+    await ran(world, "p", graph(world, "p"))
+    mine = world.home / "results" / "q" / "z"
+    children = wanted_at(world, "q", mine)
+    assert await ran(world, "q", children, outputs={"z": ("a", "made")}) == set()
+    assert (mine / "text").read_text() == "a"
+
+
+async def test_what_changes_while_it_is_copied_is_computed(world: World) -> None:
+    await ran(world, "p", graph(world, "p"))
+    looks = 0
+    earlier = world.home / "outputs" / "p-a" / "made"
+
+    def identify(source: JobInput, access: StorageAccess) -> str:
+        nonlocal looks
+        told = content_identity(source, access)
+        if source.uri == earlier.as_uri():
+            looks += 1
+            (earlier / "text").write_text(f"changed {looks}")  # behind our back
+        return told
+
+    world.identify = identify
+    assert await ran(world, "q", wanted_at(world, "q", world.home / "mine")) == {"a"}
+    assert looks == 2
+    assert (world.home / "mine" / "text").read_text() == "a"
+    assert not list(world.home.rglob("*.partial"))
+
+
+async def test_data_that_changes_while_a_step_runs_names_no_result(world: World) -> None:
+    data = world.home / "data" / "rows.csv"
+
+    async def change(order: CommandOrder) -> CommandEnd:
+        data.write_text("2\n")  # what it has read, nobody knows
+        return await succeed(order)
+
+    world.doing["a"] = change
+    assert await ran(world, "p", graph(world, "p")) == {"a", "b"}
+    world.doing["a"] = succeed
+    data.write_text("1\n")
+    assert await ran(world, "q", graph(world, "q")) == {"a"}
+
+
+async def test_what_a_step_does_to_the_outputs_of_another_names_no_result(world: World) -> None:
+    """Folders that are mounted to be read can be written to on one's own machine."""
+
+    async def spoil(order: CommandOrder) -> CommandEnd:
+        (world.home / "outputs" / "p-a" / "made" / "text").write_text("spoiled")
+        return await succeed(order)
+
+    world.doing["b"] = spoil
+    assert await ran(world, "p", graph(world, "p")) == {"a", "b"}
+    world.doing["b"] = succeed
+    assert await ran(world, "q", graph(world, "q")) == {"a", "b"}
+
+
+async def test_steps_that_score_are_copied_too(world: World, tmp_path: Path) -> None:
+    async def score(child: Job) -> StepResult:
+        assert child.spec.step is not None
+        output = child.spec.step.outputs["scores"]
+        folder = path_of(output.uri)
+        folder.mkdir(parents=True)
+        (folder / "rows.csv").write_text("0.5")
+        made = PublishedOutput(
+            type=output.type, uri=output.uri, hash=content_identity(output.uri, StorageAccess())
+        )
+        return StepResult("completed", outputs={"scores": made})
+
+    def children(parent: str, **update: object) -> list[Job]:
+        child = score_step(parent, "s")
+        assert child.spec.step is not None
+        place = tmp_path / "outputs" / parent / "scores"
+        output = StepOutput(type="uri_folder", uri=place.as_uri()).model_copy(update=update)
+        step = child.spec.step.model_copy(update={"outputs": {"scores": output}})
+        return [child.model_copy(update={"spec": child.spec.model_copy(update={"step": step})})]
+
+    world.score = score
+    world.make("p", children("p"))
+    assert await world.run("p") is JobState.COMPLETED
+    mine = tmp_path / "mine"
+    world.make("q", children("q", uri=mine.as_uri(), named=True))
+    assert await world.run("q") is JobState.COMPLETED
+    assert [name for name, _ in world.scored] == ["p-s"]
+    assert world.ledger.get_job("q-s").status.reused_from == "p-s"
+    assert (mine / "rows.csv").read_text() == "0.5"
