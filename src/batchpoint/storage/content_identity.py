@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -27,14 +27,15 @@ _HASHED_AT_ONCE = 4
 _BIG_BYTES_MIN = 1 << 20
 _KNOWN_MAX = 100_000
 
-_known: dict[tuple[str, int, int, int], bytes] = {}
+_known: dict[tuple[str, int, int, int, int, int], bytes] = {}
 
 
 def content_identity(source: JobInput | str, access: StorageAccess) -> str:
     """Return a hash (hex sha256) of the names and contents of all that is pointed at; blocking.
 
-    Local files count with their content, wherever links lead; objects in stores with size and etag,
-    so that nothing of them is fetched. The place itself does not count, nor does what was written
+    Local files count with their content, wherever links lead, and with whether they can be run;
+    folders with nothing in them count, too. Objects in stores count with size and etag, so that
+    nothing of them is fetched. The place itself does not count, nor does what was written
     about an output (its receipt). It needs no more memory for millions of files than for one.
 
     Returns:
@@ -61,6 +62,9 @@ def content_identity(source: JobInput | str, access: StorageAccess) -> str:
                     continue
                 name = os.fsencode(item.name)
                 digest.update(b"%d %d %s %s\n" % (is_root, len(name), name, told))
+    for uri in found.sources if found.pattern is None else ():
+        for name in _empty_folders(os.fsencode(path_of(uri))) if is_local(uri) else ():
+            digest.update(b"empty %d %s\n" % (len(name), name))
     return digest.hexdigest()
 
 
@@ -77,8 +81,24 @@ def _contents(items: Sequence[Slice], threads: ThreadPoolExecutor) -> Sequence[b
 
 def _content(item: Slice) -> bytes:
     if is_local(item.uri):
-        return file_digest(path_of(item.uri))
+        path = path_of(item.uri)
+        return file_digest(path) + (b" x" if _can_be_run(path) else b"")
     return f"{item.size} {item.etag}".encode() if item.etag else b""
+
+
+def _can_be_run(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & 0o111)
+    except OSError:  # a link that leads nowhere
+        return False
+
+
+def _empty_folders(root: bytes) -> Iterator[bytes]:
+    """Yield the paths below a folder of all folders with nothing in them: commands see them."""
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        if not folders and not files and folder != root:
+            yield os.path.relpath(folder, root)
 
 
 def file_digest(path: Path) -> bytes:
@@ -96,7 +116,9 @@ def file_digest(path: Path) -> bytes:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             raise Invalid(f"{path} is no file any more", code="input_changed")
-        key = (str(path), before.st_size, before.st_mtime_ns, before.st_ino)
+        # Whoever puts the time of modification back cannot do so with that of change.
+        times = (before.st_mtime_ns, before.st_ctime_ns)
+        key = (str(path), before.st_size, *times, before.st_dev, before.st_ino)
         if (told := _known.get(key)) is not None:
             return told
         digest = hashlib.sha256()

@@ -41,7 +41,6 @@ def test_the_place_and_the_times_do_not_count(tmp_path):
     other = write(tmp_path / "other", dict(reversed(FILES.items())))
     os.utime(other / "a", (1, 1))
     (other / "_receipt.json").write_text("whatever")
-    (other / "empty").mkdir()
     assert identity(one) == identity(other)
     assert identity(one) == identity(one.as_uri())
     store = Datastore(name="disk", type="local", path=str(tmp_path))
@@ -63,6 +62,35 @@ def test_the_place_and_the_times_do_not_count(tmp_path):
 )
 def test_names_and_contents_count(tmp_path, files):
     assert identity(write(tmp_path / "one", FILES)) != identity(write(tmp_path / "other", files))
+
+
+def test_what_commands_see_besides_counts(tmp_path):
+    first = identity(write(tmp_path / "one", FILES))
+    run = write(tmp_path / "run", FILES)
+    (run / "deep" / "b").chmod(0o755)
+    assert identity(run) != first
+    hollow = write(tmp_path / "hollow", FILES)
+    (hollow / "deep" / "class-3").mkdir()
+    assert identity(hollow) not in (first, identity(run))
+    again = write(tmp_path / "again", FILES)
+    (again / "deep" / "class-3").mkdir()
+    assert identity(again) == identity(hollow)
+    (again / "deep" / "class-3").rmdir()
+    (again / "class-3").mkdir()
+    assert identity(again) != identity(hollow)
+    odd = write(tmp_path / "odd", FILES)
+    (odd / os.fsdecode(b"\xff\n")).mkdir()
+    assert identity(odd) not in (first, identity(hollow), identity(again))
+
+
+def test_a_time_that_is_put_back_hides_nothing(tmp_path):
+    path = tmp_path / "big"
+    path.write_bytes(b"1" * 2_000_000)
+    first, before = identity(path), path.stat()
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # clocks of file systems are coarse
+        path.write_bytes(b"2" * 2_000_000)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert identity(path) != first
 
 
 def test_a_file_is_not_a_folder_with_that_file(tmp_path):
