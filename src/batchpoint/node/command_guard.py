@@ -92,7 +92,10 @@ class Guard:
         return True
 
     def _receive(self) -> tuple[Message | None, list[int]]:
-        head, fds, _, _ = socket.recv_fds(self._control, LENGTH.size, _FDS)
+        try:
+            head, fds, _, _ = socket.recv_fds(self._control, LENGTH.size, _FDS)
+        except OSError:  # the agent was killed with an answer of ours unread
+            return None, []
         for fd in fds:
             os.set_inheritable(fd, False)  # noqa: FBT003
         body = b""

@@ -50,7 +50,6 @@ class PipelineRunner:
         self._inbox: list[s.Event] = []
         self._happened = asyncio.Event()
         self._starts: list[s.StartStep] = []
-        self._given_up: list[Job] = []  # steps that end without success
         self._running: dict[str, asyncio.Task[StepEnd]] = {}
         self._begun: set[str] = set()  # steps of which this runner has begun an attempt
         self._beside: set[asyncio.Task[None]] = set()
@@ -136,8 +135,6 @@ class PipelineRunner:
             await self._clear_leftovers(commands)
             for command in commands:
                 self._carry_out(command)
-        given_up, self._given_up = self._given_up, []
-        await asyncio.gather(*map(self._steps.clear_away, given_up))
         # What follows a success begins when the success is recorded, and not before.
         due = self._committed_at + limits.CHECKPOINT_SECONDS
         for attempt in itertools.count():
@@ -160,7 +157,7 @@ class PipelineRunner:
             if isinstance(each, s.CloseStep)
             and each.state is not JobState.COMPLETED
             and each.step not in self._begun
-            and self._standing.of(each.step).started_at is not None
+            and self._steps.has_begun(self._children[each.step])
         }
         self._beside |= clearing
         left = clearing
@@ -269,8 +266,6 @@ class PipelineRunner:
             self._published[step] = end.outputs
             if end.key is not None:
                 self._results[end.key] = self._children[step].name
-        else:
-            self._given_up.append(self._children[step])
         update["progress"] = progress.model_copy(update={"eta_seconds": None})
         closed = status.model_copy(update=update)
         self._standing.closed(step, closed)

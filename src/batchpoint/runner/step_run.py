@@ -11,7 +11,6 @@ from functools import partial
 from typing import Literal, ParamSpec, TypeVar
 
 from batchpoint.clock import Clock
-from batchpoint.domain import limits
 from batchpoint.domain.component import Scalar
 from batchpoint.domain.datastore import StorageAccess
 from batchpoint.domain.errors import BatchpointError, Unavailable
@@ -33,6 +32,7 @@ from batchpoint.node.step_files import command_order
 from batchpoint.runner.causes import cause_from
 from batchpoint.runner.job_log import JobLog
 from batchpoint.runner.pipeline_standing import PipelineStanding
+from batchpoint.runner.reuse import wanted_elsewhere
 from batchpoint.runner.score_step import StepResult
 from batchpoint.runner.step_inputs import Published, actual_inputs, variables_for
 from batchpoint.runner.takeover import Takeover, Work
@@ -46,8 +46,6 @@ _THREADS = 4
 _MODEL_TYPES = ("mlflow_model", "custom_model")
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _CLEARINGS_MAX = 4
-# The lease is not renewed meanwhile.
-_CLEARING_SECONDS_MAX = 0.6 * limits.LEASE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +144,10 @@ class StepRun:
             raise
         return end
 
+    def has_begun(self, child: Job) -> bool:
+        """Tell whether any attempt at a step came so far as to write something, recorded or not."""
+        return self._parts.folder_of(child.name).command_lock.exists()
+
     async def clear(self, child: Job) -> None:
         """Remove what attempts at a step have left where its outputs were to be.
 
@@ -189,33 +191,6 @@ class StepRun:
     def log_of(self, child: Job) -> JobLog:
         """Return the log of a step's own job."""
         return JobLog(self._parts.folder_of(child.name).job_log, self._parts.clock)
-
-    async def clear_away(self, child: Job) -> None:
-        """Remove what attempts have left of a step that is not run again, whoever ran them.
-
-        What cannot be removed now stays, and the log of the step says so.
-
-        Raises:
-            Unavailable: `lease_lost`: another runner has taken the pipeline.
-        """
-        folder = self._parts.folder_of(child.name)
-        if not folder.command_lock.exists():
-            return  # no attempt came so far as to write anything
-        try:
-            async with asyncio.timeout(_CLEARING_SECONDS_MAX):
-                access = await self._opened(child.spec.places)
-                order = (
-                    self._order(child, 1, {}, access)
-                    if isinstance(child.spec, CommandSpec)
-                    else command_order(child, {}, folder, access, self._epoch)
-                )
-                await self._aside(withdraw_attempt, order)
-        except TimeoutError:
-            self.log_of(child)("what an attempt has left cannot be removed: no answer in time")
-        except BatchpointError as error:
-            if error.code == "lease_lost":
-                raise
-            self.log_of(child)(f"what an attempt has left cannot be removed: {error.message}")
 
     async def _run_once(self, child: Job, attempt: int, published: Published) -> StepEnd:
         spec, place = child.spec, _place(child)
@@ -347,6 +322,8 @@ class StepRun:
             return self._order(child, 1, work.inputs, access)
 
         try:
+            if not wanted_elsewhere(_place(child)) and self.has_begun(child):
+                await self.clear(child)  # its runner was killed, and nobody will speak of it
             outputs = await self._takeover.copied(child, found, order)
         except BatchpointError as error:
             if error.code == "lease_lost":
