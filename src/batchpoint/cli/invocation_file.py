@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from batchpoint.cli import azure_keys
-from batchpoint.cli.declared_names import undeclared
 from batchpoint.cli.invocation_flags import InputFlags, put_pairs, take_inputs, take_output
 from batchpoint.cli.job_data import read_inputs, read_output_dataset, read_outputs
 from batchpoint.cli.yaml_fields import FieldErrors, Problem, type_problem, validated
-from batchpoint.cli.yaml_files import Flags, Source, open_source
+from batchpoint.cli.yaml_files import Flags, Source, check_named, open_source
 from batchpoint.cli.yaml_nodes import (
     MapNode,
     Mark,
@@ -22,7 +21,6 @@ from batchpoint.cli.yaml_nodes import (
 )
 from batchpoint.cli.yaml_overrides import set_path
 from batchpoint.cli.yaml_places import Places, told_at_places
-from batchpoint.cli.yaml_steps import check_named
 from batchpoint.domain.component import PipelineComponent
 from batchpoint.domain.endpoint import seconds
 from batchpoint.domain.errors import Invalid, NotFound
@@ -152,6 +150,8 @@ def load_invocation(
     try:
         noun = validated(Invocation, tree, source.problems)
     except FieldErrors as error:
+        from batchpoint.cli.declared_names import undeclared
+
         component = declared(_text_of(tree, "deployment_name"))
         more = [] if component is None else undeclared(component, tree, error.problems)
         told = [_as_written(problem, moved) for problem in (*error.problems, *more)]

@@ -19,13 +19,10 @@ from batchpoint.cli.job_cards import (
     predictions_table,
     warnings_card,
 )
-from batchpoint.cli.job_graph import draw_graph, step_name
 from batchpoint.cli.job_logs import wait_a_moment
 from batchpoint.cli.output_forms import OutputForm
-from batchpoint.cli.pipeline_cards import failure_card, outputs_lines
 from batchpoint.cli.progress_printers import ProgressPrinter, printer_for, to_stderr
 from batchpoint.cli.render import emit, is_coloured, terminal_width
-from batchpoint.cli.step_logs import StepLogs
 from batchpoint.clock import SystemClock
 from batchpoint.domain.errors import Conflict, NotFound
 from batchpoint.domain.job import TERMINAL_STATES, Job, JobState
@@ -66,6 +63,10 @@ def watch_to_end(
 
 def _watch_steps(client: Client, handle: JobHandle, printer: ProgressPrinter) -> Job:
     """Show progress and logs of a pipeline, or of one step, until it has ended."""
+    # Who follows the job of a model pays for no graphs.
+    from batchpoint.cli.job_graph import step_name
+    from batchpoint.cli.step_logs import StepLogs
+
     logs = StepLogs(client, printer.log)
     is_pipeline = handle.job.spec.type == "pipeline"
     version, looked_at = -1, float("-inf")
@@ -93,6 +94,9 @@ def _outcome(handle: JobHandle, job: Job) -> str:
     """Tell how a job ended: why it failed, or where its results are, and what to do next."""
     if job.spec.type == "score" and job.spec.step is None:
         return _outcome_of_scoring(handle, job)
+    from batchpoint.cli.job_graph import draw_graph
+    from batchpoint.cli.pipeline_cards import failure_card, outputs_lines
+
     width = terminal_width()
     blocks = [headline(job)]
     steps = list(handle.children()) if job.spec.type == "pipeline" else []

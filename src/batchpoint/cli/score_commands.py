@@ -256,7 +256,6 @@ def invoke_command(
     from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.error_report import warn
     from batchpoint.cli.invocation_flags import InputFlags
-    from batchpoint.cli.job_following import watch_to_end
 
     endpoint = given_name(name_argument, name, "endpoint")
 
@@ -292,6 +291,8 @@ def invoke_command(
         body = asked.with_found_types(client, loaded.noun, loaded.open_types)
         handle = client.send_invocation(endpoint, body, idempotency_key)
         if wait:
+            from batchpoint.cli.job_following import watch_to_end
+
             watch_to_end(client, handle, form=form, query=query)
         else:
             print_started(handle.job, form, query)

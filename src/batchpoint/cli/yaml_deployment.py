@@ -8,9 +8,8 @@ from pathlib import Path
 from batchpoint.cli import azure_keys
 from batchpoint.cli.yaml_code import check_code, check_environment_field, check_model_field
 from batchpoint.cli.yaml_fields import Problem
-from batchpoint.cli.yaml_files import Flags, Loaded, Source, finished, open_source
+from batchpoint.cli.yaml_files import Flags, Loaded, Source, check_named, finished, open_source
 from batchpoint.cli.yaml_nodes import MapNode, ScalarNode
-from batchpoint.cli.yaml_steps import check_named
 from batchpoint.domain.endpoint import DeploymentSettings, ModelDeployment
 from batchpoint.domain.model_shape import snake
 from batchpoint.domain.pipeline import PipelineDeployment

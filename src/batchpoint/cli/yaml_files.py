@@ -34,8 +34,10 @@ from batchpoint.domain.errors import Invalid
 from batchpoint.domain.model_shape import snake
 from batchpoint.domain.references import (
     Location,
+    NamedKind,
     is_uri,
     model_source,
+    named_reference,
 )
 
 N = TypeVar("N", bound=BaseModel)
@@ -171,6 +173,19 @@ def finished(noun: type[N], source: Source) -> Loaded[N]:
     """Build the noun. Raises: FieldErrors with everything that is wrong."""
     made = validated(noun, source.tree, source.problems)
     return Loaded(made, source.warnings, Places(source.tree))
+
+
+def check_named(source: Source, tree: MapNode, key: str, kind: NamedKind, prefix: str) -> None:
+    """Bring a reference to a compute, datastore or job to its plain name."""
+    node = tree.items.get(key)
+    if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
+        return
+    try:
+        found = named_reference(node.value, kind)
+    except Invalid as error:
+        source.refuse(node, f"{prefix}{key}", error.message, error.code)
+    else:
+        tree.put(key, tree.keys[key], ScalarNode(node.mark, found))
 
 
 def check_model(source: Source, tree: MapNode, prefix: str) -> None:

@@ -9,9 +9,9 @@ from batchpoint.cli import azure_keys
 from batchpoint.cli.job_data import read_inputs, read_outputs
 from batchpoint.cli.yaml_component import ComponentReading
 from batchpoint.cli.yaml_fields import FieldErrors, N, Problem, checked, refused
-from batchpoint.cli.yaml_files import Flags, Loaded, Source, open_source
+from batchpoint.cli.yaml_files import Flags, Loaded, Source, check_named, open_source
 from batchpoint.cli.yaml_nodes import MapNode, ScalarNode
-from batchpoint.cli.yaml_steps import check_named, read_steps
+from batchpoint.cli.yaml_steps import read_steps
 from batchpoint.domain import limits
 from batchpoint.domain.component import PipelineComponent
 from batchpoint.domain.model_shape import snake

@@ -21,13 +21,13 @@ from batchpoint.cli.job_data import (
 )
 from batchpoint.cli.yaml_code import check_environment_field
 from batchpoint.cli.yaml_fields import Problem, refused, type_problem
+from batchpoint.cli.yaml_files import check_named
 from batchpoint.cli.yaml_nodes import ListNode, MapNode, Mark, Node, ScalarNode
 from batchpoint.client.pointers import data_type, is_asset, is_local
 from batchpoint.core.binding import ParentInput, ParentOutput, StepOutputRef, read_binding
 from batchpoint.domain.component import DATA_TYPES, LITERAL_TYPES
 from batchpoint.domain.errors import Invalid
 from batchpoint.domain.model_shape import snake
-from batchpoint.domain.references import NamedKind, named_reference
 
 if TYPE_CHECKING:
     from batchpoint.cli.yaml_component import ComponentReading
@@ -135,19 +135,6 @@ def _type_known(source: Source, step: MapNode, before: str) -> bool:
 
 def _compute(source: Source, step: MapNode, before: str) -> None:
     check_named(source, step, "compute", "compute", before)
-
-
-def check_named(source: Source, tree: MapNode, key: str, kind: NamedKind, prefix: str) -> None:
-    """Bring a reference to a compute, datastore or job to its plain name."""
-    node = tree.items.get(key)
-    if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
-        return
-    try:
-        found = named_reference(node.value, kind)
-    except Invalid as error:
-        source.refuse(node, f"{prefix}{key}", error.message, error.code)
-    else:
-        tree.put(key, tree.keys[key], ScalarNode(node.mark, found))
 
 
 def _data_of(source: Source, step: MapNode, before: str) -> None:
