@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from batchpoint.domain import limits
 from batchpoint.domain.errors import Unavailable
 from batchpoint.engines import local_commands
 from batchpoint.engines.local import LocalPlace
 from batchpoint.engines.local_commands import LocalCommands
-from batchpoint.node.command_order import CommandOrder
+from batchpoint.node.command_order import CommandBeat, CommandOrder
 from tests.integration.agent_harness import alive, until
 from tests.integration.command_orders import log_of, order, output
 from tests.integration.conftest import Place
@@ -184,6 +185,35 @@ async def test_a_hung_node_is_ended_with_its_command(place, engine, tmp_path, mo
     assert not alive(running(given))
     assert list(tmp_path.rglob("*.partial")) == []
     assert (await engine.run(on("hung", order(tmp_path, "true")))).outcome == "completed"
+
+
+async def test_a_node_says_how_far_its_command_is(place, engine, tmp_path):
+    beats: list[CommandBeat] = []
+    end = await engine.run(on("told", order(tmp_path, "true")), beats.append)
+    assert end.outcome == "completed"
+    assert [beat.phase for beat in beats[:1]] == ["inputs"]
+    assert list(dict.fromkeys(beat.phase for beat in beats)) == ["inputs", "command", "writing"]
+
+
+@pytest.mark.slow
+async def test_a_node_that_hangs_while_its_command_runs_is_lost(
+    place, engine, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(local_commands, "_LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "NODE_SILENCE_SECONDS_MAX", 2)
+    given = on("silent", order(tmp_path, SLEEPS, outputs={"out": output(tmp_path / "out")}))
+    task = asyncio.create_task(engine.run(given))
+    await until(lambda: bool(running(given)))
+    done, _ = await asyncio.wait({task}, timeout=4)
+    assert not done  # a node that is there says so, however long its command takes
+    (node,) = await nodes(place, "silent")
+    os.kill(node["pid"], signal.SIGSTOP)
+    with pytest.raises(Unavailable, match="said nothing") as caught:
+        await task
+    assert caught.value.code == "node_lost"
+    assert not alive(running(given))
+    assert list(tmp_path.rglob("*.partial")) == []
+    assert (await engine.run(on("silent", order(tmp_path, "true")))).outcome == "completed"
 
 
 async def test_without_a_supervisor_it_says_so(tmp_path):

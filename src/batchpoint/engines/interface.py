@@ -7,7 +7,7 @@ from typing import Protocol
 
 from batchpoint.core.messages import Assignment, NodeLost, NodeReady, Reported, WorkerFailed
 from batchpoint.domain.minibatch import MiniBatch, Slice
-from batchpoint.node.command_order import CommandEnd, CommandOrder
+from batchpoint.node.command_order import CommandEnd, CommandOrder, Heard, heard_by_nobody
 from batchpoint.node.output_request import AssembledOutput, AssembleRequest
 from batchpoint.node.wire import Heartbeat
 
@@ -68,13 +68,15 @@ class CommandEngine(Protocol):
     Nodes are kept between commands, and given back when nobody needs them or with `close`.
     """
 
-    async def run(self, order: CommandOrder) -> CommandEnd:
+    async def run(self, order: CommandOrder, heard: Heard = heard_by_nobody) -> CommandEnd:
         """Run one attempt on a node of its compute, waiting for a node as long as it takes.
 
-        Cancelling the caller stops the command, and returns when nothing of it runs any more.
+        `heard` is told how far it is, on the caller's event loop. Cancelling the caller stops the
+        command, and returns when nothing of it runs any more.
 
         Raises:
-            Unavailable: the node was lost with the command (`node_lost`), or no node can be had.
+            Unavailable: the node was lost with the command (`node_lost`), no node can be had, or
+                the order is of a runner that was replaced (`lease_lost`).
         """
         ...
 

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from batchpoint.core.messages import NodeLost
+from batchpoint.domain import limits
 from batchpoint.domain.errors import BatchpointError, Unavailable
 from batchpoint.domain.job import Job
 from batchpoint.domain.job_spec import NodeSpec
 from batchpoint.engines.lease_line import LeaseLine, LeaseTerms
 from batchpoint.node.agent_connection import AgentConnection
 from batchpoint.node.command_attempt import withdraw_attempt
-from batchpoint.node.command_order import CommandEnd, CommandOrder
+from batchpoint.node.command_order import CommandEnd, CommandOrder, Heard, heard_by_nobody
 
+_LOOK_SECONDS = 1.0
 # A node that is not needed any more is kept for the next step, which may come at once.
 _KEPT_SECONDS = 1.0
 # After a stop a command has its moment to end, and its node one to tell; then the node is ended.
@@ -52,13 +54,13 @@ class LocalCommands:
         self._running: dict[asyncio.Task[CommandEnd], tuple[AgentConnection, CommandOrder]] = {}
         self._closed = False
 
-    async def run(self, order: CommandOrder) -> CommandEnd:
+    async def run(self, order: CommandOrder, heard: Heard = heard_by_nobody) -> CommandEnd:
         """See `CommandEngine`."""
         if self._closed:
             raise Unavailable("the nodes of this pipeline were given back")
         fleet = self._fleet(order.spec)
         connection = await fleet.take()
-        running = asyncio.create_task(self._attempt(fleet, connection, order))
+        running = asyncio.create_task(self._attempt(fleet, connection, order, heard))
         self._running[running] = connection, order
         running.add_done_callback(self._running.pop)
         try:
@@ -90,10 +92,11 @@ class LocalCommands:
         return fleet
 
     async def _attempt(
-        self, fleet: _Fleet, connection: AgentConnection, order: CommandOrder
+        self, fleet: _Fleet, connection: AgentConnection, order: CommandOrder, heard: Heard
     ) -> CommandEnd:
+        watching = asyncio.create_task(_watch(connection))
         try:
-            return await connection.run_command(order)
+            return await connection.run_command(order, heard)
         except Unavailable as error:
             if connection.alive or error.code == "lease_lost":
                 raise  # the node has said so itself, and nothing of it runs there
@@ -105,6 +108,7 @@ class LocalCommands:
                 code="node_lost",
             ) from error
         finally:
+            watching.cancel()
             fleet.put_back(connection)
 
     async def _stop(self, running: asyncio.Task[CommandEnd]) -> None:
@@ -263,6 +267,19 @@ class _Fleet:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _watch(connection: AgentConnection) -> None:
+    """Hang up on a node that runs a command and says nothing for long: it hangs, and is replaced.
+
+    What counts is time in which this process itself was there to hear something.
+    """
+    heard, silent = connection.messages, 0.0
+    while silent < limits.NODE_SILENCE_SECONDS_MAX:
+        await asyncio.sleep(_LOOK_SECONDS)
+        silent = silent + _LOOK_SECONDS if connection.messages == heard else 0.0
+        heard = connection.messages
+    connection.hang_up(f"it has said nothing for {silent:.0f} s")
 
 
 async def _to_the_end(work: Awaitable[_T]) -> _T:

@@ -26,7 +26,7 @@ from batchpoint.core.messages import AttemptError, TaskResult
 from batchpoint.domain.errors import BatchpointError, Conflict, Unavailable
 from batchpoint.node import process_tree, wire
 from batchpoint.node.command_desk import CommandDesk
-from batchpoint.node.command_order import CommandOrder
+from batchpoint.node.command_order import CommandBeat, CommandOrder
 from batchpoint.node.exit_words import WorkerEnd
 from batchpoint.node.job_run import JobRun
 from batchpoint.node.side_work import SideWork
@@ -195,7 +195,8 @@ class Agent:
             await self._open(link, wire.order_from_json(message["order"]))
         elif op == "run_command":
             await self._free_for(link)
-            end = await self._commands.run(CommandOrder.from_json(message["order"]))
+            order = CommandOrder.from_json(message["order"])
+            end = await self._commands.run(order, self._command_beat)
             return end.to_json()
         elif op == "stop_command":
             self._commands.stop(message["job"])
@@ -283,6 +284,8 @@ class Agent:
             if beat:
                 self._pool.look(loop.time())
                 self._commands.sample_memory()
+                if self._commands.beat is not None:
+                    self._command_beat(self._commands.beat)
             job = self._job
             if job is None:
                 continue
@@ -302,6 +305,9 @@ class Agent:
                 "warning": warning,
             }
         )
+
+    def _command_beat(self, beat: CommandBeat) -> None:
+        self._send({"op": "command_beat", "phase": beat.phase, "warning": beat.warning})
 
     def _go(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)

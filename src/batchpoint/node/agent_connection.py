@@ -18,7 +18,13 @@ from batchpoint.core.messages import (
 from batchpoint.domain.errors import Unavailable, error_from
 from batchpoint.domain.minibatch import MiniBatch, Slice
 from batchpoint.node import wire
-from batchpoint.node.command_order import CommandEnd, CommandOrder
+from batchpoint.node.command_order import (
+    CommandBeat,
+    CommandEnd,
+    CommandOrder,
+    Heard,
+    heard_by_nobody,
+)
 
 AgentEvent = NodeReady | NodeLost | Reported | WorkerFailed | wire.Heartbeat
 
@@ -40,6 +46,9 @@ class AgentConnection(asyncio.Protocol):
         self._serial = 0
         self._closing = False
         self._fault = ""
+        self._hear: Heard = heard_by_nobody
+        self.messages = 0
+        """How many messages have come: a node that works says something twice a second."""
         self._gone = asyncio.Event()
 
     @classmethod
@@ -98,15 +107,21 @@ class AgentConnection(asyncio.Protocol):
         """
         return await self._ask({"op": "assemble", "request": dict(request)})
 
-    async def run_command(self, order: CommandOrder) -> CommandEnd:
+    async def run_command(self, order: CommandOrder, heard: Heard = heard_by_nobody) -> CommandEnd:
         """Run one attempt at a command; returns when nothing of it runs any more.
+
+        `heard` is told how far it is.
 
         Raises:
             Conflict: the node has a job open, or runs another command.
             Unavailable: the node is gone.
             BatchpointError: an error of ours; nothing of the command runs.
         """
-        answer = await self._ask({"op": "run_command", "order": order.to_json()})
+        self._hear = heard
+        try:
+            answer = await self._ask({"op": "run_command", "order": order.to_json()})
+        finally:
+            self._hear = heard_by_nobody
         return CommandEnd.from_json(answer)
 
     async def stop_command(self, job: str) -> None:
@@ -122,8 +137,9 @@ class AgentConnection(asyncio.Protocol):
         """Whether the agent can still be spoken to."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def hang_up(self) -> None:
+    def hang_up(self, why: str = "") -> None:
         """Hang up at once: what runs for us there is killed, and `NodeLost` comes."""
+        self._fault = self._fault or why
         if self._transport is not None:
             self._transport.abort()
 
@@ -160,6 +176,7 @@ class AgentConnection(asyncio.Protocol):
             assert self._transport is not None
             self._transport.abort()
             return
+        self.messages += len(messages)
         for message in messages:
             self._told(message)
 
@@ -192,6 +209,8 @@ class AgentConnection(asyncio.Protocol):
                     message["warning"],
                 )
             )
+        elif op == "command_beat":
+            self._hear(CommandBeat(message["phase"], message["warning"]))
         elif op == "ready":
             self._events.put_nowait(NodeReady(self.node, message["slots"]))
         elif op == "worker_failed":

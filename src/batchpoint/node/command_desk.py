@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection
 
 from batchpoint.domain.errors import Conflict
-from batchpoint.node.command_order import CommandEnd, CommandOrder
+from batchpoint.node.command_order import CommandBeat, CommandEnd, CommandOrder, Heard
 from batchpoint.node.command_process import CommandProcess
 from batchpoint.node.command_run import CommandRun
 
@@ -33,15 +33,22 @@ class CommandDesk:
         if self._command is not None:
             raise Conflict(f"node {self._node} runs the command of {self._command.order.job}")
 
-    async def run(self, order: CommandOrder) -> CommandEnd:
+    @property
+    def beat(self) -> CommandBeat | None:
+        """How far the command is that runs now."""
+        return self._command.beat if self._command is not None else None
+
+    async def run(self, order: CommandOrder, heard: Heard) -> CommandEnd:
         """Run a command to its end; it ends early by `stop` and `end`.
+
+        `heard` is told how far it is when that changes.
 
         Raises:
             Conflict: another command runs here.
             Unavailable: as `CommandRun.run`.
         """
         await self.free()
-        command = self._command = CommandRun(order, self._process)
+        command = self._command = CommandRun(order, self._process, heard)
         self._over.clear()
         try:
             return await command.run()

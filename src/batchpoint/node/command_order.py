@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from batchpoint.domain.job_spec import CommandSpec
 from batchpoint.node.wire import access_to_json
 
 CommandOutcome = Literal["completed", "failed", "timed_out", "stopped"]
+CommandPhase = Literal["inputs", "command", "writing"]
 _INPUTS: TypeAdapter[dict[str, Scalar | JobInput]] = TypeAdapter(dict[str, Scalar | JobInput])
 _OUTPUTS: TypeAdapter[dict[str, PublishedOutput]] = TypeAdapter(dict[str, PublishedOutput])
 
@@ -67,6 +68,24 @@ class CommandOrder:
             access=StorageAccess.model_validate(value["access"]),
             epoch=value["epoch"],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class CommandBeat:
+    """What a node says while it runs a command: how far it is, and that it is there at all.
+
+    `warning` is a sentence for people about what holds it up, or empty.
+    """
+
+    phase: CommandPhase
+    warning: str = ""
+
+
+Heard = Callable[[CommandBeat], None]
+
+
+def heard_by_nobody(_: CommandBeat) -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,14 @@ from batchpoint.formats.layout import JobFolder
 from batchpoint.node import command_cause
 from batchpoint.node.command_attempt import Attempt
 from batchpoint.node.command_inputs import CommandInputs, Stopped
-from batchpoint.node.command_order import CommandEnd, CommandOrder, CommandOutcome
+from batchpoint.node.command_order import (
+    CommandBeat,
+    CommandEnd,
+    CommandOrder,
+    CommandOutcome,
+    Heard,
+    heard_by_nobody,
+)
 from batchpoint.node.command_outputs import CommandOutputs
 from batchpoint.node.command_process import CommandProcess, Ended, TailedLog
 from batchpoint.node.command_surroundings import shell_command, variables, working_folder
@@ -52,9 +59,13 @@ class _Prepared(NamedTuple):
 class CommandRun:
     """Runs one attempt; used on the agent's event loop, what blocks runs in threads."""
 
-    def __init__(self, order: CommandOrder, process: CommandProcess) -> None:
-        """Nothing happens before `run`."""
+    def __init__(
+        self, order: CommandOrder, process: CommandProcess, heard: Heard = heard_by_nobody
+    ) -> None:
+        """Nothing happens before `run`; `heard` is told how far it is when that changes."""
         self.order = order
+        self.beat = CommandBeat("inputs")
+        self._heard = heard
         self._process = process
         self._memory = OutOfMemoryWatch()
         self._inputs: CommandInputs | None = None
@@ -70,6 +81,7 @@ class CommandRun:
                 the order is of a runner that was replaced (`lease_lost`).
         """
         begun = time.monotonic()
+        self._tell(self.beat)
         attempt = await asyncio.to_thread(Attempt.begin, self.order.job_dir, self.order.epoch)
         try:
             end = await self._within(attempt)
@@ -85,6 +97,10 @@ class CommandRun:
     def sample_memory(self) -> None:
         """Look whether the kernel runs out of memory; call it every second or so."""
         self._memory.sample()
+
+    def _tell(self, beat: CommandBeat) -> None:
+        self.beat = beat
+        self._heard(beat)
 
     def _end_early(self, outcome: CommandOutcome) -> None:
         if self._early is not None:
@@ -125,20 +141,23 @@ class CommandRun:
             self._process.prepare()
             await asyncio.to_thread(outputs.prepare)
             prepared = await self._prepared(attempt, outputs)
-            end = await self._executed(attempt, prepared)
-            if end.outcome == "completed":
-                try:
-                    published = await asyncio.to_thread(outputs.publish)
-                except BatchpointError as error:
-                    end = _failed(error, end.exit_code)
-                else:
-                    end = CommandEnd("completed", 0.0, end.exit_code, outputs=published)
+            self._tell(CommandBeat("command"))
+            ran = await self._executed(attempt, prepared)
+            end = await self._published(outputs, ran) if ran.outcome == "completed" else ran
             return end
         finally:
             if end is None or end.outcome != "completed":
                 # What cannot be removed now is removed by the next attempt; the cause comes first.
                 with contextlib.suppress(BatchpointError):
                     await asyncio.to_thread(outputs.withdraw)
+
+    async def _published(self, outputs: CommandOutputs, ran: CommandEnd) -> CommandEnd:
+        self._tell(CommandBeat("writing"))
+        try:
+            published = await asyncio.to_thread(outputs.publish)
+        except BatchpointError as error:
+            return _failed(error, ran.exit_code)
+        return CommandEnd("completed", 0.0, ran.exit_code, outputs=published)
 
     async def _prepared(self, attempt: Attempt, outputs: CommandOutputs) -> _Prepared:
         """Have everything in place; a stop does not wait for a store that does not answer.

@@ -29,7 +29,7 @@ _SUMMED = (
     "retries",
     "workers",
 )
-_Phase = Literal["environment", "inputs", "command"]
+_Phase = Literal["environment", "inputs", "command", "writing"]
 
 
 class PipelineStanding:
@@ -97,13 +97,13 @@ class PipelineStanding:
                     "state": state,
                     "attempts": attempt,
                     "started_at": status.started_at or now,
-                    "progress": Progress(phase="command"),
+                    "progress": Progress(phase="inputs"),
                 }
             ),
         )
 
     def phase(self, step: str, phase: _Phase) -> None:
-        """Note what a step that runs a command waits for."""
+        """Note how far a step that runs a command is."""
         status = self._of[step]
         if status.progress.phase != phase and status.state not in TERMINAL_STATES:
             progress = status.progress.model_copy(update={"phase": phase})

@@ -27,7 +27,7 @@ from batchpoint.engines.interface import CommandEngine
 from batchpoint.formats.layout import JobFolder
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.node.command_attempt import withdraw_attempt
-from batchpoint.node.command_order import CommandOrder
+from batchpoint.node.command_order import CommandBeat, CommandOrder
 from batchpoint.node.step_files import command_order
 from batchpoint.runner.causes import cause_from
 from batchpoint.runner.job_log import JobLog
@@ -184,7 +184,7 @@ class StepRun:
                     return StepEnd("failed", cause_from(error))
                 await self._wait(child, waits, error)
             else:
-                self._standing.warnings.pop(_place(child).name, None)
+                self._warn(_place(child).name, "")
                 return end
         raise AssertionError  # never reached: the loop has no end of its own
 
@@ -230,7 +230,13 @@ class StepRun:
         inputs: Mapping[str, Scalar | JobInput],
         access: StorageAccess,
     ) -> StepEnd:
-        end = await self._parts.engine.run(self._order(child, attempt, inputs, access))
+        step = _place(child).name
+
+        def heard(beat: CommandBeat) -> None:
+            self._standing.phase(step, beat.phase)
+            self._warn(step, beat.warning)
+
+        end = await self._parts.engine.run(self._order(child, attempt, inputs, access), heard)
         return StepEnd(end.outcome, end.error, end.outputs, end.exit_code)
 
     def _order(
@@ -309,7 +315,7 @@ class StepRun:
             self._ready.add(environment.hash)
             for note in notes:
                 self._log(f"environment {environment.name}: {note}")
-        self._standing.phase(place.name, "command")
+        self._standing.phase(place.name, "inputs")
 
     async def _take_over(self, child: Job, key: str | None, work: Work) -> StepEnd | None:
         """Take over what an earlier step has computed, if there is such a thing."""
@@ -358,9 +364,14 @@ class StepRun:
 
     async def _wait(self, child: Job, waits: int, error: BatchpointError) -> None:
         self.log_of(child)(f"cannot go on now, trying again: {error.message}")
-        step = _place(child).name
-        self._standing.warnings[step] = f"step {step}: {error.message}"
+        self._warn(_place(child).name, error.message)
         await asyncio.sleep(_BACKOFF_SECONDS[min(waits, len(_BACKOFF_SECONDS) - 1)])
+
+    def _warn(self, step: str, message: str) -> None:
+        """Tell people what holds a step up now, or that nothing does."""
+        self._standing.warnings.pop(step, None)
+        if message:
+            self._standing.warnings[step] = f"step {step}: {message}"
 
 
 def _place(child: Job) -> StepPlace:

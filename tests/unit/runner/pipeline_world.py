@@ -15,7 +15,13 @@ from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.job_spec import ResolvedEnvironment
 from batchpoint.formats.layout import job_folder
 from batchpoint.ledger.ledger import Ledger
-from batchpoint.node.command_order import CommandEnd, CommandOrder
+from batchpoint.node.command_order import (
+    CommandBeat,
+    CommandEnd,
+    CommandOrder,
+    Heard,
+    heard_by_nobody,
+)
 from batchpoint.runner.pipeline_runner import PipelineRunner
 from batchpoint.runner.score_step import StepResult
 from batchpoint.runner.step_run import PipelineParts
@@ -43,13 +49,14 @@ class Commands:
         """How often each step was run."""
         return Counter(step_of(order) for order in self.orders)
 
-    async def run(self, order: CommandOrder) -> CommandEnd:
+    async def run(self, order: CommandOrder, heard: Heard = heard_by_nobody) -> CommandEnd:
         assert not self.closed
         step = step_of(order)
         self.orders.append(order)
         self.running.add(step)
         self.most_at_once = max(self.most_at_once, len(self.running))
         self.changed.set()
+        heard(CommandBeat("command"))
         try:
             return await self.doing.get(step, succeed)(order)
         except asyncio.CancelledError:
