@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,27 @@ def test_help_imports_little(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in json.loads(done.stderr)}
     assert not loaded & HEAVY
+
+
+def test_who_invokes_a_model_reads_no_graphs(tmp_path: Path) -> None:
+    code = (
+        "import json, sys\nfrom batchpoint.cli.main import run\n"
+        "code = run(['invoke', 'nobody', '--input', '.'])\n"
+        "print(json.dumps([code, *sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "BATCHPOINT_HOME": str(tmp_path / "home")},
+    )
+    assert "endpoint_not_found" in done.stderr
+    exit_code, *loaded = json.loads(done.stdout)
+    assert exit_code == 2
+    graphs = {"core.graph", "core.binding", "cli.job_graph", "cli.yaml_steps", "control.pipelines"}
+    assert not {f"batchpoint.{name}" for name in graphs} & set(loaded)
 
 
 def test_every_command_has_help_and_a_sentence_for_every_option() -> None:
