@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -255,16 +256,8 @@ def invoke_command(
     from batchpoint.cli import invocation_file as asked
     from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.error_report import warn
-    from batchpoint.cli.invocation_flags import InputFlags
 
     endpoint = given_name(name_argument, name, "endpoint")
-
-    def declared(deployment: str | None) -> PipelineComponent | None:
-        from batchpoint.cli.declared_names import declared_by
-
-        with connected() as client:
-            return declared_by(client, endpoint, deployment)
-
     loaded = asked.load_invocation(
         file,
         sets or [],
@@ -281,10 +274,10 @@ def invoke_command(
             "overrides.output_file_name": ("--output-file-name", output_file_name),
             "webhook_url": ("--webhook-url", webhook_url),
         },
-        inputs=InputFlags(data or (), file_list, data_type, pattern),
+        inputs=asked.InputFlags(data or (), file_list, data_type, pattern),
         output_path=output_path,
         pairs={"--param": parameters or (), "--env": variables or ()},
-        declared=declared,
+        declared=partial(_declared, endpoint),
     )
     warn(loaded.warnings)
     with connected(will_invoke=True) as client, asked.told_as_asked(loaded.places):
@@ -296,6 +289,14 @@ def invoke_command(
             watch_to_end(client, handle, form=form, query=query)
         else:
             print_started(handle.job, form, query)
+
+
+def _declared(endpoint: str, deployment: str | None) -> PipelineComponent | None:
+    from batchpoint.cli.client_connection import connected
+    from batchpoint.cli.declared_names import declared_by
+
+    with connected() as client:
+        return declared_by(client, endpoint, deployment)
 
 
 def print_started(job: Job, form: OutputForm | None, query: str | None) -> None:
