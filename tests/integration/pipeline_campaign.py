@@ -258,14 +258,29 @@ class Campaign:
     def _end(self) -> None:
         """End everything; no process, socket or temporary file may be left."""
         runtime = self.link.socket_path.parent
-        status = self.link.ask("status")
-        family = _family(status["pid"]) if status else []
-        self.link.down()
-        _, alive = psutil.wait_procs(family, timeout=15)
-        alive = [p for p in alive if _is_alive(p.pid)]
-        assert not alive, f"still there: {[p.cmdline() for p in alive]}"
-        left = [str(p) for p in runtime.iterdir()] if runtime.exists() else []
-        assert not left, f"left behind: {left}"
+        give_up = time.monotonic() + 20
+        while True:  # one that was just starting is there a moment later
+            status = self.link.ask("status")
+            family = _family(status["pid"]) if status else []
+            self.link.down()
+            _, alive = psutil.wait_procs(family, timeout=15)
+            alive = [p for p in alive if _is_alive(p.pid)]
+            assert not alive, f"still there: {[p.cmdline() for p in alive]}"
+            left = [str(p) for p in runtime.iterdir()] if runtime.exists() else []
+            if not left and not self._processes_of_home():
+                return
+            told = f"left behind: {left}, {self._processes_of_home()}"
+            assert time.monotonic() < give_up, told
+            time.sleep(0.1)
+
+    def _processes_of_home(self) -> list[int]:
+        sign = os.fsencode(self.world)
+        found: list[int] = []
+        for pid in psutil.pids():
+            with contextlib.suppress(OSError):
+                if sign in Path(f"/proc/{pid}/environ").read_bytes() and _is_alive(pid):
+                    found.append(pid)
+        return found
 
     # --- checking -----------------------------------------------------------------------------
 
@@ -289,12 +304,13 @@ class Campaign:
         journal = self._journal()
         self.done["steps"] += len(children)
         for name, child in (*children.items(), ("", run.job.job)):
+            assert len(ends[child.name]) == 1, f"{child.name}: {ends[child.name]}"
             [(at, was, state, status)] = ends[child.name]
-            assert not was
-            assert state == child.status.state
+            assert not was, f"{child.name} ended twice"
+            assert state == child.status.state, f"{child.name}: {state}, {child.status}"
             told = json.loads(status)
-            assert told["state"] == state
-            assert set(told["outputs"]) == set(child.status.outputs)
+            assert told["state"] == state, f"{child.name}: {state}, {told}"
+            assert set(told["outputs"]) == set(child.status.outputs), f"{child.name}: {told}"
             lines = journal[child.name]
             self.done["attempts"] += sum(line.what == "begin" for line in lines)
             late = [line for line in lines if line.at > at + _SLACK_SECONDS]
@@ -361,16 +377,16 @@ class Campaign:
 
     def _check_outputs(self, run: Run, name: str, child: Job) -> None:
         if child.status.state is not JobState.COMPLETED:
-            assert not child.status.outputs
+            assert not child.status.outputs, child.status
             return
         if child.status.reused_from:
             self.done["reused"] += 1
-        assert set(child.status.outputs) == set(run.graph.steps[name].outputs)
+        assert set(child.status.outputs) == set(run.graph.steps[name].outputs), child.status
         for output, made in child.status.outputs.items():
             path = path_of(made.uri)
             assert _files(path) == run.graph.content(name, output), f"{child.name}: {path}"
             if name in run.graph.bound:
-                assert path == run.results / name / output
+                assert path == run.results / name / output, f"{child.name}: {path}"
 
     def _check_leftovers(self) -> None:
         """Every file below the places of outputs belongs to a success that is recorded."""
