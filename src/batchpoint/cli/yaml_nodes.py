@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -108,6 +109,8 @@ def kind_of(node: Node) -> str:
         return "a mapping"
     if isinstance(node, ListNode):
         return "a list"
+    if isinstance(node.value, float) and not math.isfinite(node.value):
+        return f"{shown(node.value)}, which is not finite"
     return "nothing" if node.value is None else shown(node.value)
 
 

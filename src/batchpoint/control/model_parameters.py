@@ -39,9 +39,6 @@ def check_names(parameters: Mapping[str, Value], where: str) -> None:
                 code="field_invalid",
                 where=where,
             )
-    for name, value in parameters.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise _wrong(where, name, "expected a finite number", value)
 
 
 def merged(defaults: Mapping[str, Value], given: Mapping[str, Value]) -> dict[str, Value]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
@@ -93,6 +94,8 @@ def _fits(branch: str, value: object) -> bool:
         return _FOR_OBJECTS.match(branch) is not None
     if isinstance(value, list):
         return branch.startswith(_FOR_LISTS)
+    if isinstance(value, float) and not math.isfinite(value):
+        return branch == "float"
     return not (_FOR_OBJECTS.match(branch) or branch.startswith(_FOR_LISTS))
 
 

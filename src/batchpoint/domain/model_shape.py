@@ -10,9 +10,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Noun(BaseModel):
-    """Base of every noun: frozen; unknown keys are an error; field names are the YAML keys."""
+    """Base of every noun: frozen; unknown keys are an error; field names are the YAML keys.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    Numbers are finite: JSON has no others, and would make them null, which means "not given".
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
 
 
 def snake(value: object) -> object:

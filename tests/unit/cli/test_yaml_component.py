@@ -247,6 +247,14 @@ def test_what_a_server_finds_is_told_where_it_was_written() -> None:
     assert caught.value.code == "field_invalid"
 
 
+def test_numbers_that_json_has_not_are_told_where_they_stand(tmp_path: Path) -> None:
+    file = tmp_path / "odd.yml"
+    file.write_text("name: c\ntype: command\ncommand: x\ninputs: {r: {type: number, max: .nan}}\n")
+    with pytest.raises(FieldErrors, match=r"got \.nan, which is not finite") as caught:
+        load_component(file, ["inputs.r.default=-.inf"])
+    assert [each.field for each in caught.value.problems] == ["inputs.r.default", "inputs.r.max"]
+
+
 def test_a_lone_finding_is_told_where_it_was_written() -> None:
     found = load_component(Path("parts/train.yml"))
     with (

@@ -116,7 +116,6 @@ def test_overrides_win_and_variables_are_merged() -> None:
         ({"parameters": {"--a": 1}}, {}, "settings.parameters"),
         ({"parameters": {"a b": 1}}, {}, "settings.parameters"),
         ({"parameters": {"": 1}}, {}, "settings.parameters"),
-        ({"parameters": {"a": float("nan")}}, {}, "settings.parameters.a"),
     ],
 )
 def test_what_does_not_go_together_is_refused(
