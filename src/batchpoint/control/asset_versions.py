@@ -75,13 +75,7 @@ class AssetVersions(Generic[Asset]):
         properties; with `reuse`, content that is the newest version already is that version.
         Raises: Conflict (`asset_immutable`, `asset_archived`); Invalid and NotFound as `settle`.
         """
-        name = self._check_name(asset.name) if asset.name is not None else ANONYMOUS
-        version = asset_name(asset.version) if asset.version is not None else None
-        settled, facts = self._settle(asset)
-        content = hashlib.sha256("\0".join(facts).encode()).hexdigest()
-        if asset.name is None:
-            # Nobody can name it but by its content, so the same content is the same asset.
-            version = content
+        name, version, settled, content = self._looked_at(asset)
         now = self._clock.seconds()
         created_at = datetime.fromtimestamp(now, UTC)
 
@@ -106,6 +100,14 @@ class AssetVersions(Generic[Asset]):
                     words = {f: getattr(asset, f) for f in _WORDS if f in asset.model_fields_set}
                     known = self._rewrite(known, self._asset(known).model_copy(update=words))
         return self._asset(known)
+
+    def check(self, asset: Asset) -> None:
+        """See whether an asset could be registered now. Raises: as `register`."""
+        name, version, _, content = self._looked_at(asset)
+        if version is not None:
+            known = self._ledger.get_resource(self.kind.kind, name, version=version)
+            if known is not None:
+                self._refuse_unless_same(known, content)
 
     def get(self, name: str, version: str | None = None) -> Asset:
         """Return a version of an asset; None: the newest one that is not archived.
@@ -172,6 +174,15 @@ class AssetVersions(Generic[Asset]):
         """
         if not self._ledger.delete_resource(self.kind.kind, name, version=version):
             raise self._missing(name, version)
+
+    def _looked_at(self, asset: Asset) -> tuple[str, str | None, Asset, str]:
+        """Return name, version (None: the next), what would be stored, and the hash of it."""
+        name = self._check_name(asset.name) if asset.name is not None else ANONYMOUS
+        version = asset_name(asset.version) if asset.version is not None else None
+        settled, facts = self._settle(asset)
+        content = hashlib.sha256("\0".join(facts).encode()).hexdigest()
+        # Nobody can name an anonymous one but by its content: the same content is the same asset.
+        return name, content if asset.name is None else version, settled, content
 
     def _refuse_unless_same(self, known: Record, content: str) -> None:
         if known.archived:

@@ -13,7 +13,7 @@ from batchpoint.control.asset_versions import COMPONENTS, AssetVersions
 from batchpoint.control.collected_findings import CollectedFindings, joined
 from batchpoint.control.data_references import MODEL_TYPES
 from batchpoint.domain import limits
-from batchpoint.domain.asset import Environment
+from batchpoint.domain.asset import Environment, Model
 from batchpoint.domain.component import (
     LITERAL_TYPES,
     CommandComponent,
@@ -112,8 +112,18 @@ class Components(AssetVersions[Component]):
         stored = self.register(unnamed, reuse=True)
         return reference_of(stored), stored
 
+    def look_over(self, component: Component) -> None:
+        """See whether a component that is given inline could be registered, with all in it.
+
+        Nothing is registered, so that what is refused leaves no versions behind; files of code
+        and models are stored, under their content. Raises: as `register`.
+        """
+        settling = _Settling(self, self._assets, register=False)
+        settling.settled(component)
+        settling.collected.raise_any()
+
     def _settled(self, component: Component) -> tuple[Component, tuple[str, ...]]:
-        settling = _Settling(self, self._assets)
+        settling = _Settling(self, self._assets, register=True)
         settled = settling.settled(component)
         settling.collected.raise_any()
         content = settled.model_dump(mode="json", exclude=_NO_CONTENT, exclude_defaults=True)
@@ -124,15 +134,17 @@ class Components(AssetVersions[Component]):
 class _Settling:
     """One component on its way into the registry: what it names is looked up and pinned.
 
-    `facts` are hashes of what it names by references, `collected` all that is wrong.
+    `facts` are hashes of what it names by references, `collected` all that is wrong. Without
+    `register` what is inline in it is looked at and stays inline.
     """
 
-    def __init__(self, components: Components, assets: Assets) -> None:
+    def __init__(self, components: Components, assets: Assets, *, register: bool) -> None:
         self.collected = CollectedFindings()
         self.facts: list[str] = []
         self._components = components
         self._assets = assets
-        self._inline: dict[str, tuple[str, Component]] = {}
+        self._register = register
+        self._inline: dict[str, tuple[str | Component, Component]] = {}
 
     def settled(self, component: Component) -> Component:
         # Only those who register components pay for reading graphs.
@@ -163,7 +175,10 @@ class _Settling:
             "environment": self._environment(task.environment, "task.environment"),
         }
         given = task.model
-        if given is not None:
+        if not self._register and isinstance(given, Model):
+            check = self._assets.models.check
+            self.collected.tried("task.model", lambda: check(given), inside=True)
+        elif given is not None:
             inline = not isinstance(given, str)
             found = self.collected.tried(
                 "task.model", lambda: self._assets.resolve_model(given), inside=inline
@@ -191,17 +206,25 @@ class _Settling:
         else:
             same = given.model_dump_json()
             found = self._inline.get(same) or self.collected.tried(
-                where, partial(self._components.anonymous, given), inside=True
+                where, partial(self._taken_in, given), inside=True
             )
             if found is not None:
                 self._inline[same] = found
         if found is None:
             return given, None
         component = found[1]
-        if component.name != ANONYMOUS:  # whose version is the hash of their content
+        if (
+            self._register and component.name != ANONYMOUS
+        ):  # whose version is the hash of their content
             name = cast("str", component.name)
             self.facts.append(self._components.content_of(name, component.version))
         return found
+
+    def _taken_in(self, given: Component) -> tuple[str | Component, Component]:
+        if self._register:
+            return self._components.anonymous(given)
+        self._components.look_over(given)
+        return given, given
 
     # --- what is named -------------------------------------------------------------------------
 
@@ -215,6 +238,10 @@ class _Settling:
         if given is None:
             return None
         inline = not isinstance(given, str)
+        if not self._register and isinstance(given, Environment):
+            check = self._assets.environments.check
+            self.collected.tried(where, lambda: check(given), inside=True)
+            return given
         found = self.collected.tried(
             where, lambda: self._assets.resolve_environment(given), inside=inline
         )

@@ -140,6 +140,14 @@ class PipelineJobs:
                     wanted = Wanted(step.name, name, sink.type in FILE_TYPES, field)
                     collected.tried(field, partial(self._outputs.place, uri, wanted))
 
+    def check_inputs(
+        self, inputs: Mapping[str, Scalar | JobInput | None], collected: CollectedFindings
+    ) -> None:
+        """See whether data is there that a job is given, before anything is made for it."""
+        for name, value in inputs.items():
+            if isinstance(value, JobInput):
+                self._data(value, ComponentInput(type=value.type), f"inputs.{name}", collected)
+
     # --- inputs --------------------------------------------------------------------------------
 
     def _values(

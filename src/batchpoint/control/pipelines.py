@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from batchpoint.control.assets import Assets, EnvironmentResolver
 from batchpoint.control.collected_findings import CollectedFindings, joined
@@ -17,7 +18,12 @@ from batchpoint.control.scoring_script import check_scoring_script
 from batchpoint.core.graph import FlatStep, Graph, InlineData, flatten
 from batchpoint.core.job_component import component_of_job
 from batchpoint.domain.asset import Environment
-from batchpoint.domain.component import CommandComponent, Component, PipelineComponent
+from batchpoint.domain.component import (
+    CommandComponent,
+    Component,
+    PipelineComponent,
+    Scalar,
+)
 from batchpoint.domain.compute import Compute
 from batchpoint.domain.errors import BatchpointError, Invalid
 from batchpoint.domain.job import Job
@@ -57,22 +63,28 @@ class Pipelines:
         log: Callable[[str], None],
         *,
         where: str = "component",
+        inputs: Mapping[str, Scalar | JobInput | None] = MappingProxyType({}),
     ) -> tuple[str, PreparedPipeline]:
         """Return the reference of a pipeline component and the pipeline with all that it needs.
 
-        An inline component is registered anonymously first. Each different environment is built
-        once; `log` takes its lines. `where` is the field that holds the component ("" where its
-        own fields are those of the request). Raises: Invalid, NotFound, Conflict: everything that
-        is wrong at once, each with its field; Unavailable.
+        An inline component is registered anonymously, once nothing is found wrong with it: what is
+        refused leaves none of its inline assets behind, but when an environment cannot be built.
+        Each different environment is built once; `log` takes its lines. `where` is the field that
+        holds the component ("" where its own fields are those of the request); `inputs` are those
+        of a job of it, whose data is looked at first. Raises: Invalid, NotFound, Conflict:
+        everything that is wrong at once, each with its field; Unavailable.
         """
         collected = CollectedFindings()
+        self._jobs.check_inputs(inputs, collected)
         components = self._assets.components
+        self._settings(settings, collected)
         if isinstance(given, str):
             found = collected.tried(where, lambda: components.found(given))
         else:
-            found = collected.tried(where, lambda: components.anonymous(given), inside=True)
+            collected.tried(where, lambda: components.look_over(given), inside=True)
             self._computes_of(given, where, collected)
-        self._settings(settings, collected)
+            collected.raise_any()
+            found = collected.tried(where, lambda: components.anonymous(given), inside=True)
         collected.raise_any()
         assert found is not None
         reference, component = found
@@ -119,7 +131,7 @@ class Pipelines:
         assert body.jobs is not None  # the noun has one of both
         find = self._assets.components.found
         component = component_of_job(body.inputs, body.jobs, body.outputs, find)
-        return self.prepared(component, settings, log, where="")[1]
+        return self.prepared(component, settings, log, where="", inputs=body.inputs)[1]
 
     def jobs(self, prepared: PreparedPipeline, wish: PipelineWish) -> tuple[Job, list[Job]]:
         """Return a pipeline's job and the jobs of its steps, in the order of the graph.

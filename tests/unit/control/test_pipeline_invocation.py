@@ -539,3 +539,46 @@ def test_a_datastore_stays_while_a_step_writes_to_it(
     assert caught.value.code == "datastore_in_use"
     ended(plane, job)
     plane.services.datastores.delete("share")
+
+
+@pytest.mark.parametrize("mistake", ["binding", "compute", "data"])
+def test_a_refused_job_registers_nothing_that_was_inline_in_it(
+    plane: ControlPlane, tmp_path: Path, data: Path, mistake: str
+) -> None:
+    document = pipeline()
+    named = {"name": "inline", "version": "1", "requirements": ["six"]}
+    jobs = document["jobs"]
+    jobs["prepare"]["component"]["environment"] = named
+    inputs: dict[str, Any] = {"raw": folder(data), "rate": 0.5}
+    body = {"inputs": inputs, "outputs": {"model": None}, "jobs": jobs}
+    if mistake == "binding":
+        jobs["train"]["inputs"]["data"] = "${{parent.jobs.prepare.outputs.nothing}}"
+    elif mistake == "compute":
+        jobs["train"]["compute"] = "azureml:nowhere"
+    else:
+        inputs["raw"] = folder(tmp_path / "nothing")
+    with pytest.raises(BatchpointError):
+        created(plane, body)
+    assert plane.assets.environments.list(10, None) == []
+    assert plane.assets.components.list(10, None) == []
+    # What is inline may be changed until it was taken.
+    named["requirements"] = ["six", "toml"]
+    jobs["train"]["inputs"]["data"] = "${{parent.jobs.prepare.outputs.clean}}"
+    jobs["train"].pop("compute", None)
+    inputs["raw"] = folder(data)
+    created(plane, body)
+    assert [each.name for each in plane.assets.environments.list(10, None)] == ["inline"]
+
+
+def test_data_that_is_missing_is_told_with_what_is_wrong_with_the_steps(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    jobs = pipeline()["jobs"]
+    jobs["train"]["compute"] = "azureml:nowhere"
+    inputs = {"raw": folder(tmp_path / "nothing"), "rate": 0.5}
+    with pytest.raises(BatchpointError) as caught:
+        created(plane, {"inputs": inputs, "outputs": {"model": None}, "jobs": jobs})
+    assert told(caught.value) == {
+        "inputs.raw.uri": "input_not_found",
+        "jobs.train.compute": "compute_not_found",
+    }
