@@ -45,11 +45,13 @@ class CommandRecord(Noun):
     """What an attempt has begun to publish: in the job's folder, written before the first step.
 
     `published` is set, once all is there, to what was: a later attempt has nothing to do then.
+    `folders` were made to hold outputs, the deepest first: without those they are removed again.
     """
 
     version: Literal[1] = 1
     entries: list[PlacedEntry] = Field(default_factory=list[PlacedEntry])
     objects: list[PlacedObject] = Field(default_factory=list[PlacedObject])
+    folders: list[str] = Field(default_factory=list[str])
     published: dict[str, PublishedOutput] | None = None
 
 

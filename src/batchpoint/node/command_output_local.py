@@ -20,6 +20,7 @@ from batchpoint.node.output_links import settle_links, sync_tree
 from batchpoint.node.output_publish_local import NO_LINKS
 from batchpoint.node.output_writing import Step
 
+_TURNS_MAX = 100
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR})
 
 
@@ -27,9 +28,12 @@ class LocalOutput:
     """The way of one output into its place on this machine; a `CommandOutput`."""
 
     def __init__(
-        self, name: str, declared: StepOutput, target: Path, *, job: str, step: Step
+        self, name: str, declared: StepOutput, target: Path, *, job: str, parent: str, step: Step
     ) -> None:
-        """Write to `target`, a path of this machine; names of temporary folders follow from it."""
+        """Write to `target`, a path of this machine; names of temporary folders follow from it.
+
+        `job` is the step's, `parent` that of the pipeline: folders of their names hold outputs.
+        """
         self.name = name
         self._type = declared.type
         self._is_file = declared.type == "uri_file"
@@ -39,6 +43,10 @@ class LocalOutput:
         self._beside = self._target.with_name(f".{self._target.name}.{job}.partial")
         self._inside = self._target / f".{job}.partial"
         self._folder = self._beside
+        self._is_placed = False
+        self._made: list[Path] = []  # folders above, the deepest first
+        if not declared.named and self._target.parent.name in (job, parent):
+            self._made.append(self._target.parent)
         self.bytes = 0
 
     @property
@@ -64,6 +72,10 @@ class LocalOutput:
         for folder in (self._beside, self._inside):
             if os.path.lexists(folder):
                 shutil.rmtree(folder)
+        for above in (*self._made, *map(Path, record.folders)):
+            if above in self._target.parents:
+                with contextlib.suppress(OSError):  # it holds something
+                    above.rmdir()
 
     def prepare(self) -> None:
         """Make the folder into which the command writes, empty.
@@ -73,12 +85,25 @@ class LocalOutput:
             OSError: the disk.
         """
         self._refuse_existing()
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        replaceable = not os.path.lexists(self._target) or self._replaceable()
-        self._folder = self._beside if replaceable else self._inside
-        self._folder.mkdir()
+        for turn in range(_TURNS_MAX):
+            self._make_parents()
+            replaceable = not os.path.lexists(self._target) or self._replaceable()
+            self._folder = self._beside if replaceable else self._inside
+            try:
+                self._folder.mkdir()
+                break
+            except FileNotFoundError:
+                # Another output has just been taken back, and the folder above with it.
+                if turn == _TURNS_MAX - 1:
+                    raise
         if not self._is_file:
             self._written.mkdir()
+
+    def _make_parents(self) -> None:
+        parent = self._target.parent
+        missing = [each for each in (parent, *parent.parents) if not os.path.lexists(each)]
+        parent.mkdir(parents=True, exist_ok=True)
+        self._made = list(dict.fromkeys([*missing, *self._made]))
 
     def _refuse_existing(self) -> None:
         target = self._target
@@ -119,6 +144,7 @@ class LocalOutput:
 
     def note(self, record: CommandRecord) -> None:
         """Note what will be placed where."""
+        record.folders.extend(map(str, self._made))
         record.entries.extend(
             PlacedEntry(
                 path=str(target),
@@ -137,13 +163,16 @@ class LocalOutput:
             Conflict: somebody has put something into its place meanwhile (`output_exists`).
             OSError: the disk.
         """
-        if self._folder == self._beside and self._target.is_dir() and self._written.is_dir():
-            self._written.chmod(self._target.stat().st_mode & 0o7777)
-        for source, target in self._moves():
-            self._step(f"place:{self.name}")
-            self._place(source, target)
+        if not self._is_placed:
+            if self._folder == self._beside and self._target.is_dir() and self._written.is_dir():
+                self._written.chmod(self._target.stat().st_mode & 0o7777)
+            for source, target in self._moves():
+                self._step(f"place:{self.name}")
+                self._place(source, target)
+            self._is_placed = True
         self._step(f"placed:{self.name}")
-        shutil.rmtree(self._folder)
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
 
     def settle(self) -> None:
         """See `CommandOutput`."""

@@ -44,6 +44,7 @@ class StoreFolderOutput:
         self._assembly = assembly
         self._publication = RemotePublication(target, location, step, decode_command_receipt)
         self._receipt: CommandReceipt | None = None
+        self._begun = False
         self.bytes = 0
 
     @property
@@ -100,6 +101,10 @@ class StoreFolderOutput:
     def publish(self) -> None:
         """See `CommandOutput`."""
         assert self._receipt is not None
+        if self._begun and self._publication.is_published():
+            self._publication.caught_up(self._assembly)
+            return
+        self._begun = True
         self._publication.publish(self._receipt)
 
     def settle(self) -> None:
@@ -123,6 +128,7 @@ class StoreFileOutput:
         self._folder = folder
         self._step = step
         self._placed: PlacedObject | None = None
+        self._begun = False
         self._written = folder / (PurePosixPath(location.path).name or name)
         self.bytes = 0
 
@@ -169,16 +175,22 @@ class StoreFileOutput:
     def publish(self) -> None:
         """See `CommandOutput`."""
         self._step(f"place:{self.name}")
+        again, self._begun = self._begun, True
         store, key = self._location
         if self.bytes < limits.STORAGE_PART_BYTES_MIN:
             if not store.put(key, self._written.read_bytes(), create=True):
-                raise _exists(shown_of(self._uri), self.name)
+                self._refuse_unless(own=again)
+        elif store.find(key) is not None:
+            self._refuse_unless(own=again)
         else:
-            if store.find(key) is not None:
-                raise _exists(shown_of(self._uri), self.name)
             store.put_file(self._written, key)
         self._step(f"placed:{self.name}")
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _refuse_unless(self, *, own: bool) -> None:
+        """Of a try before this one the store may have taken the file, and not have said so."""
+        if not (own and self._placed is not None and self._is_own(self._placed)):
+            raise _exists(shown_of(self._uri), self.name)
 
     def settle(self) -> None:
         """See `CommandOutput`: a store keeps what it has taken."""

@@ -82,7 +82,7 @@ class CommandOutput(Protocol):
         ...
 
     def publish(self) -> None:
-        """Make what was written the output.
+        """Make what was written the output; after Unavailable it may be called again.
 
         Raises:
             Conflict: somebody has put something into its place meanwhile (`output_exists`).
@@ -99,8 +99,15 @@ class CommandOutput(Protocol):
         ...
 
 
+Patience = Callable[[BatchpointError], bool]
+
+
 def _go_on(_: str) -> None:
     pass
+
+
+def _give_up(_: BatchpointError) -> bool:
+    return False
 
 
 class CommandOutputs:
@@ -146,8 +153,11 @@ class CommandOutputs:
         for each in self._outputs:
             _told(each, each.prepare)
 
-    def publish(self) -> dict[str, PublishedOutput]:
+    def publish(self, patience: Patience = _give_up) -> dict[str, PublishedOutput]:
         """Publish all outputs; after an error nothing is published.
+
+        `patience` is asked when storage cannot take an output now; it waits, and says whether to
+        try again.
 
         Raises:
             JobFailed: an output is not there (`output_missing`).
@@ -161,17 +171,18 @@ class CommandOutputs:
                 _told(each, each.check)
                 _told(each, partial(each.note, record))
             if self._outputs:
-                self._on_disk(record)
+                self._on_disk(record, patience)
             for each in self._outputs:
-                _told(each, each.publish)
+                _patiently(partial(_told, each, each.publish), patience)
             self._together(CommandOutput.settle)
+            published = {name: self._published(name, each) for name, each in self._declared.items()}
+            if self._outputs:
+                self._step("done")
+                done = record.model_copy(update={"published": published})
+                _patiently(partial(note_published, self._path, done), patience)
         except BatchpointError:
             self.withdraw()
             raise
-        published = {name: self._published(name, each) for name, each in self._declared.items()}
-        if self._outputs:
-            self._step("done")
-            note_published(self._path, record.model_copy(update={"published": published}))
         return published
 
     def withdraw(self) -> None:
@@ -180,15 +191,19 @@ class CommandOutputs:
         Raises: Unavailable, Invalid (`storage_denied`): it could not be removed.
         """
         record = read_command_record(self._path)
-        for each in self._outputs:
+        for each in reversed(self._outputs):  # the first has made the folders above
             _told(each, partial(each.take_back, record))
-        self._path.unlink(missing_ok=True)
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, self._path) from error
 
-    def _on_disk(self, record: CommandRecord) -> None:
+    def _on_disk(self, record: CommandRecord, patience: Patience) -> None:
         """Flush outputs and the record at a time: it takes a disk no longer than one of them."""
         self._step("record")
         with ThreadPoolExecutor(1, thread_name_prefix="record") as beside:
-            writing = beside.submit(write_command_record, self._path, record)
+            write = partial(write_command_record, self._path, record)
+            writing = beside.submit(_patiently, write, patience)
             self._together(CommandOutput.flush)
             writing.result()
 
@@ -216,6 +231,17 @@ class CommandOutputs:
             return None  # it is published all the same
 
 
+def _patiently(work: Callable[[], None], patience: Patience) -> None:
+    while True:
+        try:
+            work()
+        except BatchpointError as error:
+            if not error.retryable or not patience(error):
+                raise
+        else:
+            return
+
+
 def _told(about: CommandOutput, work: Callable[[], None]) -> None:
     """Do something for an output; what the operating system says about it becomes ours."""
     try:
@@ -229,7 +255,8 @@ def _output(
 ) -> CommandOutput:
     local = local_path_of(declared.uri, order.access)
     if local is not None:
-        return LocalOutput(name, declared, local, job=order.job, step=step)
+        parent = order.spec.step.parent if order.spec.step is not None else ""
+        return LocalOutput(name, declared, local, job=order.job, parent=parent, step=step)
     # Only commands that write to object stores pay for their client.
     from batchpoint.node.command_output_store import (  # noqa: PLC0415
         StoreFileOutput,

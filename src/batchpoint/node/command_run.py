@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -48,6 +49,9 @@ _ORIGINS: dict[str, _Origin] = {
 }
 
 
+_PUBLISH_AGAIN_SECONDS = 2.0
+
+
 class _Prepared(NamedTuple):
     """What is run: arguments, folder and variables."""
 
@@ -71,6 +75,7 @@ class CommandRun:
         self._inputs: CommandInputs | None = None
         self._early: CommandOutcome | None = None
         self._stopped = asyncio.Event()
+        self._unwanted = threading.Event()  # the same, for threads
         self._started = False
 
     async def run(self) -> CommandEnd:
@@ -107,6 +112,7 @@ class CommandRun:
             return
         self._early = outcome
         self._stopped.set()
+        self._unwanted.set()
         if self._inputs is not None:
             self._inputs.stop()
         if self._started:
@@ -153,9 +159,18 @@ class CommandRun:
 
     async def _published(self, outputs: CommandOutputs, ran: CommandEnd) -> CommandEnd:
         self._tell(CommandBeat("writing"))
+        loop = asyncio.get_running_loop()
+
+        def patience(error: BatchpointError) -> bool:
+            beat = CommandBeat("writing", f"cannot publish now, trying again: {error.message}")
+            loop.call_soon_threadsafe(self._tell, beat)
+            return not self._unwanted.wait(_PUBLISH_AGAIN_SECONDS)
+
         try:
-            published = await asyncio.to_thread(outputs.publish)
+            published = await asyncio.to_thread(outputs.publish, patience)
         except BatchpointError as error:
+            if self._early is not None and error.retryable:
+                return CommandEnd("stopped", 0.0, ran.exit_code)
             return _failed(error, ran.exit_code)
         return CommandEnd("completed", 0.0, ran.exit_code, outputs=published)
 

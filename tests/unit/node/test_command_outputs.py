@@ -165,14 +165,78 @@ def test_kills_at_every_step_in_a_row(tmp_path, store):
 def test_an_error_at_any_step_leaves_nothing(tmp_path, store):
     steps = all_steps(tmp_path / "undisturbed", store)
     for number, name in enumerate(steps):
-        if name == "done":
-            continue  # all is published then
         root = tmp_path / str(number)
         with pytest.raises(BatchpointError):
             attempt(wanted(root), stop_at(number, BatchpointError("no")))
         assert local(root) == {}, name
         assert store.objects == {}, name
         assert not list(root.rglob("*.partial")), name
+        assert not (root / "out").exists(), name
+
+
+def test_storage_that_is_away_for_a_moment_costs_nothing(tmp_path, store):
+    steps = all_steps(tmp_path / "undisturbed", store)
+    first = steps.index("record")
+    assert {"commit", "published", "placed:file", "done"} <= set(steps[first:])
+    for number, name in enumerate(steps):
+        if number <= first:
+            continue  # nothing is begun yet
+        given = wanted(tmp_path / str(number))
+        outputs = CommandOutputs(given, given.job_dir / "s", stop_at(number, Unavailable("away")))
+        waited: list[str] = []
+
+        def patience(error: BatchpointError, waited: list[str] = waited) -> bool:
+            waited.append(error.message)
+            return True
+
+        outputs.prepare()
+        fill(outputs)
+        if name == "done":
+            with pytest.raises(Unavailable):  # not storage: the test's own step
+                outputs.publish(patience)
+            continue
+        told = outputs.publish(patience)
+        assert waited == ["away"], name
+        assert local(tmp_path / str(number)) == LOCAL, name
+        assert remote(store) == FAR, name
+        assert CommandOutputs(given, given.job_dir / "s").earlier() == told, name
+        store.objects.clear()
+
+
+def test_nobody_waits_for_storage_longer_than_is_wanted(tmp_path, store):
+    number = all_steps(tmp_path / "undisturbed", store).index("place:farfile")
+    given = wanted(tmp_path)
+    outputs = CommandOutputs(given, given.job_dir / "s", stop_at(number, Unavailable("away")))
+    outputs.prepare()
+    fill(outputs)
+    with pytest.raises(Unavailable, match="away"):
+        outputs.publish(lambda _: False)
+    assert local(tmp_path) == {}
+    assert store.objects == {}
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_folders_above_go_with_what_they_were_made_for(tmp_path, theirs):
+    target = tmp_path / "results" / "deep" / "out"
+    if theirs:
+        target.parent.mkdir(parents=True)
+    outputs = lone(tmp_path, target)
+    assert target.parent.is_dir()
+    outputs.withdraw()
+    assert target.parent.exists() == theirs
+    assert (tmp_path / "results").exists() == theirs
+    lone(tmp_path, target).publish()
+    given = order(tmp_path, "true", job="pipe-lone", outputs={"out": output(target)})
+    CommandOutputs(given, tmp_path / "scratch").withdraw()  # by another process
+    assert (tmp_path / "results").exists() == theirs
+
+
+def test_the_folder_of_a_job_goes_with_its_outputs_after_a_kill(tmp_path):
+    lone(tmp_path, tmp_path / "outputs" / "pipe-lone" / "out")
+    given = order(tmp_path, "true", job="pipe-lone",
+                  outputs={"out": output(tmp_path / "outputs" / "pipe-lone" / "out")})  # fmt: skip
+    CommandOutputs(given, tmp_path / "scratch").withdraw()
+    assert list((tmp_path / "outputs").iterdir()) == []
 
 
 def test_what_was_published_is_not_computed_again(tmp_path, store):
