@@ -163,7 +163,11 @@ class _Builder:
             raise yaml_error(mark, f"is nested deeper than {limits.YAML_DEPTH_MAX} levels")
         parent = self.stack[-1] if self.stack else None
         if isinstance(parent, _OpenMap) and parent.key is None:
-            raise yaml_error(mark, "a key must be text, not a list or a mapping")
+            raise yaml_error(
+                mark,
+                "a key must be text, not a list or a mapping; a binding begins with '$': ${{…}}, "
+                "and other text that begins with '{' needs quotes around it",
+            )
         if event.anchor is not None:
             self.anchors[event.anchor] = None  # until it is closed: an alias to it is a cycle
         if isinstance(event, yaml.MappingStartEvent):

@@ -247,6 +247,14 @@ def test_what_a_server_finds_is_told_where_it_was_written() -> None:
     assert caught.value.code == "field_invalid"
 
 
+def test_a_binding_without_its_dollar_is_told_so(tmp_path: Path) -> None:
+    file = tmp_path / "odd.yml"
+    file.write_text("type: pipeline\njobs:\n  a:\n    inputs: {d: {{parent.inputs.d}}}\n")
+    with pytest.raises(Invalid, match=r"odd\.yml:4:18: .*a binding begins with '\$'") as caught:
+        load_component(file)
+    assert caught.value.code == "yaml_invalid"
+
+
 def test_numbers_that_json_has_not_are_told_where_they_stand(tmp_path: Path) -> None:
     file = tmp_path / "odd.yml"
     file.write_text("name: c\ntype: command\ncommand: x\ninputs: {r: {type: number, max: .nan}}\n")
