@@ -452,3 +452,19 @@ async def test_no_descriptor_and_no_process_is_leaked(tmp_path, agent, node):
     assert len(agent.workers()) == family
     (guard,) = psutil.Process(agent.process.pid).children()
     assert guard.num_fds() <= 8
+
+
+async def test_commands_see_no_secrets_of_ours(tmp_path, monkeypatch):
+    """Neither among their own variables nor among those of the process that started them."""
+    monkeypatch.setenv("BATCHPOINT_SECRETS_KEY", "the-key-of-the-server")
+    agent = AgentProcess.start(tmp_path)
+    try:
+        node = await agent.connect()
+        given = order(tmp_path, "env; tr '\\0' '\\n' < /proc/$PPID/environ; echo done")
+        assert (await node.run_command(given)).outcome == "completed"
+        await node.close()
+    finally:
+        agent.end()
+    assert "the-key-of-the-server" not in log_of(given)
+    assert "PATH=" in log_of(given)
+    assert log_of(given).endswith("done\n")

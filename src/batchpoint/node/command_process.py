@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from batchpoint.node import command_guard, process_tree
 from batchpoint.node.user_log import LogPump, UserLog
+from batchpoint.node.worker_launch import inherited_variables
 
 _GUARD = Path(command_guard.__file__)
 _READ_BYTES = 1 << 16
@@ -88,6 +89,7 @@ class CommandProcess:
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_GUARD), str(far.fileno())],
                 stdin=subprocess.DEVNULL,
+                env=inherited_variables(),  # a command can read those of its parent
                 pass_fds=[far.fileno()],
                 process_group=0,
             )
