@@ -12,7 +12,8 @@ import json
 from datetime import UTC, datetime
 
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.job import Job, JobState
+from batchpoint.domain.job import Job, JobState, JobStatus, Progress
+from batchpoint.domain.job_spec import PipelineSpec
 
 SECRET_PREFIX = "whsec_"  # noqa: S105  # how a secret begins that is given as base64
 _TYPES = {
@@ -34,6 +35,7 @@ def message_body(job: Job) -> bytes:
     spec, status, progress = job.spec, job.status, job.status.progress
     ended = status.ended_at or job.created_at
     error = status.error
+    is_pipeline = isinstance(spec, PipelineSpec)
     message = {
         "type": _TYPES[status.state],
         "timestamp": ended.isoformat(),
@@ -48,11 +50,13 @@ def message_body(job: Job) -> bytes:
                 "items_failed": progress.items_failed,
                 "rows": progress.rows_done,
                 "rows_failed": progress.rows_failed,
+                **(_steps(progress) if is_pipeline else {}),
             },
             "error": None
             if error is None
             else {"origin": error.origin, "code": error.code, "message": error.message},
             "output_uri": status.output_uri,
+            **({"outputs": _outputs(status)} if is_pipeline else {}),
             "experiment_name": spec.experiment_name,
             "tags": dict(spec.tags),
             "created_at": job.created_at.isoformat(),
@@ -61,6 +65,22 @@ def message_body(job: Job) -> bytes:
         },
     }
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _steps(progress: Progress) -> dict[str, int]:
+    return {
+        "steps": progress.steps_total,
+        "steps_done": progress.steps_done,
+        "steps_failed": progress.steps_failed,
+        "steps_canceled": progress.steps_canceled,
+    }
+
+
+def _outputs(status: JobStatus) -> dict[str, dict[str, str | None]]:
+    return {
+        name: {"type": output.type, "uri": output.uri, "asset": output.asset}
+        for name, output in status.outputs.items()
+    }
 
 
 def message_headers(

@@ -19,8 +19,9 @@ from batchpoint.core.webhook_event import (
     signing_key,
 )
 from batchpoint.domain.errors import Invalid
-from batchpoint.domain.job import ErrorInfo, JobState, JobStatus, Progress
+from batchpoint.domain.job import ErrorInfo, JobState, JobStatus, Progress, PublishedOutput
 from tests.unit.resolved_jobs import NOON, new_job
+from tests.unit.resolved_pipelines import pipeline
 
 
 def test_the_body_tells_what_became_of_the_job() -> None:
@@ -45,6 +46,21 @@ def test_the_body_tells_what_became_of_the_job() -> None:
     }
     assert data["error"] == {"origin": "user", "code": "ValueError", "message": "no"}
     assert (data["state"], data["output_uri"]) == ("Failed", None)
+
+
+def test_of_a_pipeline_it_tells_of_steps_and_outputs() -> None:
+    model = PublishedOutput(type="custom_model", uri="file:///m", asset="azureml:m:1")
+    progress = Progress(steps_total=4, steps_done=2, steps_failed=1, steps_canceled=1)
+    status = JobStatus(state=JobState.FAILED, progress=progress, outputs={"model": model})
+    job = pipeline("flow", [])
+    data = json.loads(message_body(job.model_copy(update={"status": status})))["data"]
+    assert data["outputs"] == {
+        "model": {"type": "custom_model", "uri": "file:///m", "asset": "azureml:m:1"}
+    }
+    told = {name: count for name, count in data["counts"].items() if name.startswith("steps")}
+    assert told == {"steps": 4, "steps_done": 2, "steps_failed": 1, "steps_canceled": 1}
+    scored = json.loads(message_body(new_job().model_copy(update={"status": status})))
+    assert "outputs" not in scored["data"]
 
 
 def test_each_end_has_its_type() -> None:
