@@ -141,6 +141,7 @@ def test_a_pipeline_whose_home_is_full_waits_for_room(small_disk: Path, tmp_path
         check_chain(client, job, tmp_path, 4)
 
 
+@pytest.mark.slow
 def test_a_runner_killed_on_a_full_disk_loses_nothing(small_disk: Path, tmp_path: Path) -> None:
     home = small_disk / "home"
     link = SupervisorLink(home)
@@ -159,6 +160,80 @@ def test_a_runner_killed_on_a_full_disk_loses_nothing(small_disk: Path, tmp_path
         assert job.status.state not in TERMINAL_STATES, job.status.error
         (small_disk / "ballast").unlink()
         check_chain(client, job, tmp_path, 4)
+        assert (tmp_path / "runs").read_text().split().count("s0") == 1
+
+
+@pytest.mark.parametrize("mode", ["download", "ro_mount"])
+def test_inputs_that_find_no_room_are_fetched_when_there_is(
+    small_disk: Path, tmp_path: Path, mode: str
+) -> None:
+    data = tmp_path / "data.bin"
+    data.write_bytes(os.urandom(8 << 20))
+    with client_of(small_disk / "home") as client:
+        body = PipelineJob.model_validate(
+            {
+                "jobs": {
+                    "read": {
+                        "component": {
+                            "type": "command",
+                            "command": "cat ${{inputs.data}} > ${{outputs.made}}",
+                            "inputs": {"data": {"type": "uri_file", "mode": mode}},
+                            "outputs": {"made": {"type": "uri_file"}},
+                            "retry_settings": {"max_retries": 0},
+                        },
+                        "inputs": {"data": {"type": "uri_file", "path": str(data)}},
+                    }
+                }
+            }
+        )
+        done = client.jobs.create(body)  # there is room for once
+        done.wait(timeout_seconds=PATIENCE_SECONDS)
+        fill(small_disk)
+        os.truncate(small_disk / "ballast", (small_disk / "ballast").stat().st_size - (3 << 20))
+        forced = body.model_copy(
+            update={"settings": body.settings.model_copy(update={"force_rerun": True})}
+        )
+        job = client.jobs.create(forced)
+        if mode == "ro_mount":  # its own path: it is the command that finds no room
+            assert job.wait(check=False, timeout_seconds=30).status.state is JobState.FAILED
+            error = client.jobs.get(f"{job.name}-read").status.error
+            assert error is not None
+            assert "No space left" in error.message
+            assert not list((small_disk / "home" / "outputs" / f"{job.name}-read").glob("*"))
+            return
+        until(
+            lambda: (
+                job.status.state in TERMINAL_STATES
+                or any("room" in warning for warning in job.status.warnings)
+            )
+        )
+        assert job.status.state not in TERMINAL_STATES, job.status.error
+        (small_disk / "ballast").unlink()
+        job.wait(timeout_seconds=PATIENCE_SECONDS)
+        made = client.jobs.get(f"{job.name}-read").status.outputs["made"]
+        assert path_of(made.uri).read_bytes() == data.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_runner_that_is_stopped_is_replaced_and_changes_nothing_when_it_wakes_up(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "home"
+    link = SupervisorLink(home)
+    with client_of(home) as client:
+        job = client.jobs.create(chain(tmp_path, 4))
+        until((tmp_path / "there").exists)
+        status = link.ask("status")
+        assert status is not None
+        [stopped] = [psutil.Process(runner["pid"]) for runner in status["jobs"]]
+        stopped.suspend()
+        try:
+            until(lambda: (tmp_path / "runs").read_text().split().count("s1") == 2)
+            (tmp_path / "go").touch()
+            check_chain(client, job, tmp_path, 4)
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                stopped.resume()
         assert (tmp_path / "runs").read_text().split().count("s0") == 1
 
 

@@ -82,8 +82,9 @@ class CommandRun:
         """Run to the end; whatever goes wrong for the step's own reasons is in the answer.
 
         Raises:
-            Unavailable: an earlier attempt does not end, the job's folder cannot be written to, or
-                the order is of a runner that was replaced (`lease_lost`).
+            Unavailable: an earlier attempt does not end, the job's folder cannot be written to, a
+                disk is full (`storage_full`), or the order is of a runner that was replaced
+                (`lease_lost`).
         """
         begun = time.monotonic()
         self._tell(self.beat)
@@ -136,10 +137,18 @@ class CommandRun:
         except Stopped:
             return CommandEnd("stopped", 0.0)
         except OSError as error:
-            return _failed(storage_error(error, self.order.job_dir))
+            return self._not_begun(storage_error(error, self.order.job_dir))
         except BatchpointError as error:
-            return _failed(error)
+            return self._not_begun(error)
         return end
+
+    def _not_begun(self, error: BatchpointError) -> CommandEnd:
+        """Tell why a command was not run; a full disk is no cause, but something to wait for."""
+        if error.code != "storage_full":
+            return _failed(error)
+        if self._early is not None:
+            return CommandEnd("stopped", 0.0)
+        raise error
 
     async def _attempted(self, attempt: Attempt, outputs: CommandOutputs) -> CommandEnd:
         end: CommandEnd | None = None
