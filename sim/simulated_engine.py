@@ -205,7 +205,7 @@ class SimulatedEngine:
             order = NodeOrder(
                 self._job.name,
                 self._folder.root,
-                self._job.spec,
+                self._job.scoring,
                 self._epoch,
                 "simulated",
                 self._slots,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from batchpoint.domain.component import Scalar
 from batchpoint.domain.job import Job, JobStatus
@@ -34,7 +35,7 @@ def command_step(
     literals: Mapping[str, Scalar] | None = None,
     outputs: Sequence[str] = ("made",),
     environment: ResolvedEnvironment = ENVIRONMENT,
-    **spec: object,
+    **spec: Any,
 ) -> Job:
     """A step that reads the output `made` of every step it needs, and `data` by URI."""
     job = f"{parent}-{name}"
@@ -90,7 +91,7 @@ def pipeline(
     children: Sequence[Job],
     *,
     outputs: Mapping[str, tuple[str, str]] | None = None,
-    **spec: object,
+    **spec: Any,
 ) -> Job:
     """The pipeline of these steps; `outputs` are bound to (step, output)."""
     steps = {child.spec.step.name: child.name for child in children if child.spec.step}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ RUNNING = JobStatus(state=JobState.RUNNING)
 DONE = JobStatus(state=JobState.COMPLETED, ended_at=None)
 
 
-def made(ledger: Ledger, name: str = "p", **spec: object) -> Job:
+def made(ledger: Ledger, name: str = "p", **spec: Any) -> Job:
     children = [command_step(name, "a"), command_step(name, "b", ["a"])]
     return ledger.create_job(pipeline(name, children, **spec), None, None, children=children)
 
@@ -30,7 +31,7 @@ def held(ledger: Ledger, name: str = "p") -> int:
     return epoch
 
 
-def renew(ledger: Ledger, epoch: int, status: JobStatus = RUNNING, **changes: object):
+def renew(ledger: Ledger, epoch: int, status: JobStatus = RUNNING, **changes: Any):
     more = {"children": {}, "results": {}, **changes}
     return ledger.renew_pipeline("p", epoch, NOW, 15, status=status, **more)
 
@@ -42,7 +43,9 @@ def names(jobs: list[Job]) -> list[str]:
 def test_a_pipeline_and_its_steps_are_made_together(ledger: Ledger) -> None:
     made(ledger)
     assert names(ledger.child_jobs("p")) == ["p-a", "p-b"]
-    assert ledger.child_jobs("p")[1].spec.step.needs == ("a",)
+    second = ledger.child_jobs("p")[1].spec.step
+    assert second is not None
+    assert second.needs == ("a",)
     ledger.create_job(new_job("q-b"), None, None)
     children = [command_step("q", "a"), command_step("q", "b")]
     with pytest.raises(Conflict, match="'q-b'"):

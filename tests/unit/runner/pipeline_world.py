@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from batchpoint.clock import SystemClock
 from batchpoint.domain.component import Scalar
@@ -129,10 +130,10 @@ class World:
         if steps is not None:
             self.make("p", [self.step(name, needs) for name, needs in steps.items()])
 
-    def step(self, name: str, needs: Sequence[str] = (), parent: str = "p", **spec: object) -> Job:
+    def step(self, name: str, needs: Sequence[str] = (), parent: str = "p", **spec: Any) -> Job:
         return command_step(parent, name, needs, outputs_below=self.home / "outputs", **spec)
 
-    def make(self, name: str, children: Sequence[Job], **spec: object) -> Job:
+    def make(self, name: str, children: Sequence[Job], **spec: Any) -> Job:
         return self.ledger.create_job(pipeline(name, children, **spec), None, None, None, children)
 
     @property

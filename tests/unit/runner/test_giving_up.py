@@ -46,8 +46,9 @@ def test_steps_that_had_not_ended_are_closed_with_their_pipeline(ledger: Ledger)
     assert steps["p-a"] == done
     for name in ("p-b", "p-c"):
         assert steps[name].state is JobState.CANCELED
-        assert steps[name].error is not None
-        assert steps[name].error.code == "step_not_run"
+        error = steps[name].error
+        assert error is not None
+        assert error.code == "step_not_run"
 
 
 def test_a_job_without_steps_just_fails(ledger: Ledger) -> None:

@@ -122,11 +122,11 @@ async def test_consequences_that_were_not_drawn_are_drawn_by_the_next_runner(
         loop.call_soon_threadsafe(hung.set)
         raise Unavailable("the disk is full", code="storage_full")
 
-    chain.ledger.finish = die  # type: ignore[method-assign]
+    chain.ledger.finish = die
     first = asyncio.create_task(chain.run())
     await hung.wait()
     await killed(chain, first)
-    chain.ledger.finish = real  # type: ignore[method-assign]
+    chain.ledger.finish = real
     assert await chain.run() is JobState.COMPLETED
     assert chain.runs == {"a": 1, "b": 1, "c": 1}
 

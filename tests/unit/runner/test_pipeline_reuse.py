@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.ledger.close()
 
 
-def graph(world: World, parent: str, **first: object) -> list[Job]:
+def graph(world: World, parent: str, **first: Any) -> list[Job]:
     """`a` reads data, `b` reads what `a` made."""
     data = {"raw": (world.home / "data").as_uri()}
     return [
@@ -37,7 +38,7 @@ def graph(world: World, parent: str, **first: object) -> list[Job]:
     ]
 
 
-async def ran(world: World, parent: str, children: list[Job], **spec: object) -> set[str]:
+async def ran(world: World, parent: str, children: list[Job], **spec: Any) -> set[str]:
     """Run a pipeline and return the steps that were run, not taken over."""
     world.make(parent, children, **spec)
     assert await world.run(parent) is JobState.COMPLETED
@@ -114,7 +115,7 @@ async def test_failed_steps_are_never_taken_over(world: World) -> None:
 
 
 async def test_data_whose_content_nobody_knows_is_never_taken_for_the_same(world: World) -> None:
-    world.identify = lambda _source, _access: ""
+    world.identify = lambda source, access: ""
     for parent in ("p", "q"):
         assert "a" in await ran(world, parent, graph(world, parent))
 
@@ -179,9 +180,10 @@ async def test_what_changes_while_it_is_copied_is_computed(world: World) -> None
     looks = 0
     earlier = world.home / "outputs" / "p-a" / "made"
 
-    def identify(source: JobInput, access: StorageAccess) -> str:
+    def identify(source: JobInput | str, access: StorageAccess) -> str:
         nonlocal looks
         told = content_identity(source, access)
+        assert isinstance(source, JobInput)
         if source.uri == earlier.as_uri():
             looks += 1
             (earlier / "text").write_text(f"changed {looks}")  # behind our back
@@ -233,7 +235,7 @@ async def test_steps_that_score_are_copied_too(world: World, tmp_path: Path) -> 
         )
         return StepResult("completed", outputs={"scores": made})
 
-    def children(parent: str, **update: object) -> list[Job]:
+    def children(parent: str, **update: Any) -> list[Job]:
         child = score_step(parent, "s")
         assert child.spec.step is not None
         place = tmp_path / "outputs" / parent / "scores"
