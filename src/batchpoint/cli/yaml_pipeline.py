@@ -56,6 +56,14 @@ def read_pipeline_deployment(source: Source, path: Path | None) -> Loaded[Pipeli
     source.rules(tree, azure_keys.PIPELINE_DEPLOYMENT)
     _settings(source)
     check_named(source, tree, "job_definition", "job", "")
+    definition = tree.items.get("job_definition")
+    if isinstance(definition, MapNode):
+        sentence = (
+            "a job written inline is not supported: write its steps as "
+            "`component: {type: pipeline, jobs: …}`, or run it with `job create` and name that job"
+        )
+        source.problems.append(refused(definition.mark, "job_definition", sentence))
+        tree.put("job_definition", definition.mark, ScalarNode(definition.mark, "azureml:unknown"))
     if "type" not in tree.items:
         tree.put("type", tree.mark, ScalarNode(tree.mark, "pipeline"))
     reading = ComponentReading(source, path)

@@ -405,6 +405,8 @@ CASES = [
          refused="is one step, not a pipeline"),
     Case("pipeline deployment", "job_definition", "component: null\njob_definition: azureml:j",
          ("job_definition", "j")),
+    Case("pipeline deployment", "job_definition", "component: null\njob_definition: {jobs: {}}",
+         refused="a job written inline is not supported"),
     Case("pipeline deployment", "identity", "identity: {type: x}", refused="as the server's user"),
     Case("pipeline deployment", "compute", "compute: x", refused="write settings.default_compute"),
     Case("pipeline deployment", "model", "model: azureml:m:1",
