@@ -14,7 +14,7 @@ from batchpoint.control.components import Components
 from batchpoint.control.data_references import DataPlaces, DataReferences, model_reference
 from batchpoint.control.datastores import Datastores
 from batchpoint.domain.asset import Code, Data, Environment, Model
-from batchpoint.domain.errors import Invalid
+from batchpoint.domain.errors import Invalid, NotFound
 from batchpoint.domain.job_spec import ResolvedCode, ResolvedEnvironment, ResolvedModel
 from batchpoint.domain.references import (
     AssetReference,
@@ -34,6 +34,8 @@ from batchpoint.storage.locate import path_of, uri_of
 from batchpoint.storage.tree_store import TreeStore
 
 _SOURCE = "source_uri"
+# Names of the environments that Azure curates begin so.
+_CURATED = "AzureML-"
 # References that say where files lie, and not which registered asset is meant.
 _PLACES = ("upload:", "azureml://datastores/", "azureml://jobs/")
 
@@ -198,11 +200,21 @@ class Assets:
                 mapped = Environment(image=environment)
                 environment = self.environments.register(mapped, reuse=True)
             else:
-                environment = self.environments.get(named.name, named.version)
+                environment = self._named_environment(named)
         else:
             environment = self.environments.register(environment, reuse=True)
         reference = AssetReference("environment", environment.name or "", environment.version)
         return str(reference), environment
+
+    def _named_environment(self, named: AssetReference) -> Environment:
+        try:
+            return self.environments.get(named.name, named.version)
+        except NotFound:
+            if not named.name.startswith(_CURATED):
+                raise
+        # Azure's workspaces have these without registering them: they come from its own registry.
+        origin = RegistryReference("azureml", "environment", named.name, named.version)
+        return self.environments.register(Environment(image=str(origin)), reuse=True)
 
     # --- what each kind is made of -------------------------------------------------------------
 

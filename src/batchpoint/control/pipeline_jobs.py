@@ -13,7 +13,7 @@ from batchpoint.control.computes import LOCAL, Computes, check_instances
 from batchpoint.control.data_references import MODEL_TYPES, DataReferences, model_reference
 from batchpoint.control.input_checks import InputChecks
 from batchpoint.control.output_checks import OutputChecks, Wanted
-from batchpoint.control.pipeline_outputs import OutputPlan, planned_outputs
+from batchpoint.control.pipeline_outputs import OutputPlan, filled, planned_outputs
 from batchpoint.control.prepared_pipeline import PreparedPipeline, StepParts
 from batchpoint.control.step_specs import StepSpecs
 from batchpoint.core.graph import FlatStep, Graph, flatten
@@ -138,7 +138,8 @@ class PipelineJobs:
                 uri, field = sink.uri, joined(above, f"{step.where}.outputs.{name}.path")
                 if uri is not None:
                     wanted = Wanted(step.name, name, sink.type in FILE_TYPES, field)
-                    collected.tried(field, partial(self._outputs.place, uri, wanted))
+                    place = filled(uri, step.name, None)
+                    collected.tried(field, partial(self._outputs.place, place, wanted))
 
     def check_inputs(
         self, inputs: Mapping[str, Scalar | JobInput | None], collected: CollectedFindings

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from batchpoint.control.collected_findings import CollectedFindings
+from batchpoint.control.datastores import DEFAULT
 from batchpoint.control.output_checks import OutputChecks, Wanted
+from batchpoint.core.binding import filled_place
 from batchpoint.core.graph import Graph, Sink
 from batchpoint.core.input_values import fits, unknown
 from batchpoint.domain.component import FILE_TYPES
@@ -14,6 +16,7 @@ from batchpoint.domain.errors import Conflict
 from batchpoint.domain.ids import asset_name
 from batchpoint.domain.job_pointers import PipelineOutput
 from batchpoint.domain.job_spec import StepOutput
+from batchpoint.domain.references import named_reference
 from batchpoint.storage.locate import is_local, path_of
 
 
@@ -40,6 +43,12 @@ def planned_outputs(
     point at) and in no other output. Raises: Unavailable.
     """
     return _Planning(checks, plan, collected).outputs(read)
+
+
+def filled(uri: str, job: str, datastore: str | None) -> str:
+    """Put the names of the job and of its datastore into the place of an output."""
+    store = DEFAULT if datastore is None else named_reference(datastore, "datastore")
+    return filled_place(uri, name=job, default_datastore=store)
 
 
 class _Planning:
@@ -96,6 +105,8 @@ class _Planning:
                     register, version = given.name, given.version
         else:
             wanted = Wanted(self._plan.children[step], name, file, f"{where}.path")
+        if uri is not None:
+            uri = filled(uri, wanted.job, self._plan.datastore)
         for field, text in (("name", register), ("version", version)):
             if text is not None:
                 self._collected.tried(f"{where}.{field}", lambda text=text: asset_name(text))

@@ -24,6 +24,7 @@ _BINDING = re.compile(
     rf"|outputs\.(?P<parent_output>{_NAME}))\s*\}}\}}"
 )
 _PLACEHOLDER = re.compile(rf"\s*(?P<kind>inputs|outputs)\.(?P<name>{_NAME})\s*")
+_OF_PLACE = re.compile(r"\$\{\{\s*(?P<word>name|default_datastore)\s*\}\}")
 _BOUND = re.compile(r"\$\{\{(?P<inner>.*?)\}\}", re.DOTALL)
 _SHOWN_CHARS_MAX = 100
 
@@ -80,6 +81,21 @@ def read_binding(text: str) -> Binding | None:
     if (name := match["parent_output"]) is not None:
         return ParentOutput(name)
     return StepOutputRef(match["step"], match["output"])
+
+
+def read_target(text: str) -> Binding | None:
+    """Read what an output of a step is bound to; None for a place, see `filled_place`.
+
+    Raises:
+        Invalid: as `read_binding`.
+    """
+    return read_binding(text) if "${{" in _OF_PLACE.sub("", text) else None
+
+
+def filled_place(uri: str, *, name: str, default_datastore: str) -> str:
+    """Put the job's name for `${{name}}` in the place of an output, and likewise the datastore."""
+    words = {"name": name, "default_datastore": default_datastore}
+    return _OF_PLACE.sub(lambda found: words[found["word"]], uri)
 
 
 def _wrong_binding(text: str) -> str:

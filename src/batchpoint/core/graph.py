@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from batchpoint.core.binding import ParentInput, ParentOutput, StepOutputRef, read_binding
+from batchpoint.core.binding import (
+    ParentInput,
+    ParentOutput,
+    StepOutputRef,
+    read_binding,
+    read_target,
+)
 from batchpoint.core.component_checks import check_component
 from batchpoint.core.graph_checks import input_text, output_use
 from batchpoint.core.graph_nouns import (
@@ -311,7 +317,7 @@ class _Binder:
 
     def _target(self, scope: Scope, path: str | None, written: DataType, place: str) -> Target:
         try:
-            binding = read_binding(path or "")
+            binding = read_target(path or "")
         except Invalid:
             return Target()  # told by the checks of the pipeline
         if binding is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from batchpoint.core.binding import (
@@ -11,6 +11,7 @@ from batchpoint.core.binding import (
     ParentOutput,
     StepOutputRef,
     read_binding,
+    read_target,
 )
 from batchpoint.core.input_values import unknown
 from batchpoint.domain.component import PipelineComponent, Scalar, Step, StepData, StepOutputBinding
@@ -45,7 +46,7 @@ def writers(component: PipelineComponent) -> dict[str, Writer]:
     for step_name, step in component.jobs.items():
         for output, value in step.outputs.items():
             try:
-                binding = read_binding(output_use(value).path or "")
+                binding = read_target(output_use(value).path or "")
             except Invalid:
                 continue
             if isinstance(binding, ParentOutput):
@@ -77,9 +78,14 @@ def check_steps(component: PipelineComponent, prefix: str) -> list[Finding]:
     return findings
 
 
-def _read(text: str | None, where: str, findings: list[Finding]) -> Binding | None:
+def _read(
+    text: str | None,
+    where: str,
+    findings: list[Finding],
+    read: Callable[[str], Binding | None] = read_binding,
+) -> Binding | None:
     try:
-        return read_binding(text or "")
+        return read(text or "")
     except Invalid as error:
         findings.append(Finding(where, error.message, error.code))
         return None
@@ -104,7 +110,7 @@ def _unknown_targets(component: PipelineComponent, step: Step, place: str) -> li
     findings: list[Finding] = []
     for output, value in step.outputs.items():
         where = f"{place}.outputs.{output}"
-        binding = _read(output_use(value).path, where, findings)
+        binding = _read(output_use(value).path, where, findings, read_target)
         if isinstance(binding, (ParentInput, StepOutputRef)):
             told = "an output is bound to an output of the pipeline: ${{parent.outputs.NAME}}"
             findings.append(Finding(where, told, "binding_invalid"))
@@ -121,7 +127,7 @@ def _clashes(component: PipelineComponent, prefix: str) -> list[Finding]:
     for name, step in component.jobs.items():
         for output, value in step.outputs.items():
             try:
-                binding = read_binding(output_use(value).path or "")
+                binding = read_target(output_use(value).path or "")
             except Invalid:
                 continue
             if not isinstance(binding, ParentOutput):

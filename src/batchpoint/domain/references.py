@@ -235,6 +235,8 @@ def named_reference(text: str, kind: NamedKind) -> str:
 
     Raises: Invalid (`reference_invalid`).
     """
+    if "${{" in text:
+        raise _invalid(text, f"cannot be bound to an input here; write the {kind}'s name", kind)
     rest = _long_id(text.removeprefix(_PREFIX))
     if rest is not None:
         found = _VERSIONED.fullmatch(rest)

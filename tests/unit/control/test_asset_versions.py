@@ -244,6 +244,26 @@ def test_what_registries_hold_is_not_here(plane: ControlPlane) -> None:
     assert environment.image == "azureml://registries/azureml/environments/sklearn/labels/latest"
 
 
+@pytest.mark.parametrize(
+    ("named", "which"),
+    [("AzureML-x-cpu@latest", "labels/latest"), ("AzureML-x-cpu:5", "versions/5")],
+)
+def test_environments_that_azure_curates_are_of_its_registry(
+    plane: ControlPlane, named: str, which: str
+) -> None:
+    _, environment = plane.assets.resolve_environment(f"azureml:{named}")
+    assert environment is not None
+    assert environment.image == f"azureml://registries/azureml/environments/AzureML-x-cpu/{which}"
+
+
+def test_an_environment_of_a_curated_name_that_is_registered_counts(plane: ControlPlane) -> None:
+    own = Environment(name="AzureML-x-cpu", requirements=["pandas"])
+    plane.assets.environments.register(own)
+    _, environment = plane.assets.resolve_environment("azureml:AzureML-x-cpu@latest")
+    assert environment is not None
+    assert (environment.image, environment.requirements) == (None, ["pandas"])
+
+
 def test_a_deployment_keeps_what_it_was_given_when_its_assets_go(
     plane: ControlPlane, tmp_path: Path
 ) -> None:

@@ -292,6 +292,27 @@ def test_the_default_datastore_takes_what_has_no_place(ready: ControlPlane, data
     assert (job.spec.continue_on_step_failure, job.spec.force_rerun) == (False, True)
 
 
+def test_places_of_outputs_may_have_the_names_of_the_job_and_its_datastore(
+    plane: ControlPlane, data: Path, tmp_path: Path
+) -> None:
+    share = {"name": "lake", "type": "local", "path": str(tmp_path)}
+    plane.services.datastores.put(Datastore.model_validate(share))
+    body: dict[str, Any] = {
+        "jobs": pipeline()["jobs"],
+        "inputs": {"raw": folder(data), "rate": 1},
+        "outputs": {"model": {"uri": "azureml://datastores/workspaceblobstore/paths/m/${{name}}"}},
+    }
+    place_of = "azureml://datastores/${{default_datastore}}/paths/clean/${{ name }}"
+    body["jobs"]["prepare"]["outputs"] = {"clean": {"path": place_of}}
+    for settings, store in ({}, "workspaceblobstore"), ({"default_datastore": "lake"}, "lake"):
+        job = created(plane, {**body, "settings": settings})
+        steps = children(plane, job)
+        clean = f"azureml://datastores/{store}/paths/clean/{job.name}-prepare"
+        assert place(steps["prepare"]).outputs["clean"].uri == clean
+        model = f"azureml://datastores/workspaceblobstore/paths/m/{job.name}"
+        assert place(steps["train"]).outputs["model"].uri == model
+
+
 def test_what_the_invoke_says_counts_before_the_deployment(ready: ControlPlane, data: Path) -> None:
     ready.registry.put_compute(Compute(name="big", max_instances=2, idle_time_before_scale_down=9))
     settings = {"continue_on_step_failure": False, "force_rerun": True}
