@@ -378,7 +378,7 @@ def run(mini_batch):
 async def test_a_runner_that_is_killed_is_gone_on_from(
     world: StepWorld, tmp_path: Path, kills: int
 ) -> None:
-    data = made(tmp_path / "many", 150)
+    data = made(tmp_path / "many", 150 * kills)
     child = world.make(
         SLOW,
         data,
@@ -396,7 +396,7 @@ async def test_a_runner_that_is_killed_is_gone_on_from(
     assert ended.outcome == "completed", ended.error
     assert ended.status is not None
     assert ended.status.attempts == kills + 1
-    assert rows_of(world.home / "out" / "rows.csv") == expected(150)
+    assert rows_of(world.home / "out" / "rows.csv") == expected(150 * kills)
     sides = sorted(path.name for path in (world.home / "out" / "files").iterdir())
     assert sides == sorted(path.name for path in data.iterdir())
 
