@@ -24,7 +24,7 @@ class Place(NamedTuple):
 
 COMMANDS: Mapping[str, Place] = {
     "deploy": Place("score_commands", "deploy", "Put a model behind an endpoint in one step."),
-    "invoke": Place("score_commands", "invoke", "Score data with an endpoint."),
+    "invoke": Place("score_commands", "invoke", "Score data, or run an endpoint's pipeline."),
     "job": Place("job_commands", "job", "Run pipelines; watch, read and cancel jobs."),
     "batch-endpoint": Place(
         "endpoint_commands", "endpoint", "Manage endpoints: stable names.", ("endpoint",)

@@ -40,7 +40,7 @@ def root(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and end."),
     ] = False,
 ) -> None:
-    """Batch endpoints for machine learning: point at data, get every row scored.
+    """Batch endpoints for machine learning: point at data, get every row scored, or run pipelines.
 
     Without a server configured (setting `url`), everything happens on this machine.
     """

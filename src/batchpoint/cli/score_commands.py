@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batchpoint.cli.command_options import File, Form, Name, NameArgument, Query, Sets
+from batchpoint.cli.command_options import Form, Name, NameArgument, Query, Sets
 from batchpoint.cli.command_tree import Command, ScoringCommand, new_app
 from batchpoint.cli.output_forms import OutputForm
 
@@ -31,6 +31,16 @@ _Workers = Annotated[
 _Instances = Annotated[
     int | None,
     typer.Option("--instance-count", min=1, help="Instances per job.", show_default=False),
+]
+_JobFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--file",
+        "-f",
+        help="Job file (YAML): inputs and outputs by name, and settings of this job.",
+        show_default=False,
+        metavar="FILE",
+    ),
 ]
 _MiniBatch = Annotated[
     int | None,
@@ -242,16 +252,18 @@ def invoke_command(
     variables: _Variables = None,
     webhook_url: _Webhook = None,
     idempotency_key: _Key = None,
-    file: File = None,
+    file: _JobFile = None,
     sets: Sets = None,
     wait: _Wait = False,
     form: Form = None,
     query: Query = None,
 ) -> None:
-    """Score data with an endpoint: start a job for everything that --input points at.
+    """Start a job of an endpoint: score what --input points at, or run its pipeline.
 
     --set also takes what the job file may say, e.g. `compute.instance_count=2`,
-    `retry_settings.timeout=60`, `tags.a=b`.
+    `retry_settings.timeout=60`, `tags.a=b`. Pipelines take inputs and outputs by name:
+    `inputs.NAME.path=DATA` (a path or URI), `inputs.NAME=0.5` (a number or text),
+    `outputs.NAME.path=URI`.
     """
     from batchpoint.cli import invocation_file as asked
     from batchpoint.cli.client_connection import connected, given_name

@@ -69,6 +69,16 @@ def test_every_command_has_its_heading_and_every_option_its_row() -> None:
         assert shown == options, f"docs/cli.md: options of {name}"
 
 
+def test_the_help_of_invoke_speaks_of_pipelines() -> None:
+    for name in ("batchpoint invoke", "batchpoint batch-endpoint invoke"):
+        command = commands()[name]
+        told = " ".join(command.help.split())
+        for words in ("run its pipeline", "inputs.NAME.path=DATA", "inputs.NAME=0.5"):
+            assert words in told, name
+        file = next(each for each in command.params if "--file" in each.opts)
+        assert "inputs and outputs by name" in file.help
+
+
 def test_every_exit_code_is_told() -> None:
     text = sections("cli.md", "##")["Exit codes"]
     assert re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE) == [
