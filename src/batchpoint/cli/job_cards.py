@@ -30,6 +30,8 @@ _FAULTS = {
     "storage": "storage",
     "batchpoint": "batchpoint itself",
 }
+# Nobody's fault: the message names the step that is to blame, or that somebody canceled.
+_NOBODYS = ("step_canceled", "step_not_run")
 _TRACEBACK_LINES_MAX = 12
 # Where uploaded code lies, or the copy of it that a command ran in, says nothing to its author.
 _CODE = re.compile(r"[^\s\"']*/(?:store/[0-9a-f]{64}|work/command-\w+/code)/")
@@ -106,7 +108,7 @@ def cause_card(error: ErrorInfo, width: int) -> str:
     told = _CODE.sub("", safe(error.message))
     lines = wrapped_lines(told, width, "  ")
     lines.append("")
-    if error.code != "step_not_run":  # nobody's fault but of the step that the message names
+    if error.code not in _NOBODYS:
         lines.append(card_field("cause", _FAULTS[error.origin]))
     if error.type:
         lines.append(card_field("exception", one_line(error.type)))

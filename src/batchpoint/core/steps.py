@@ -358,10 +358,12 @@ def _cause(culprit: _Step) -> ErrorInfo:
     """Return the pipeline's own error: what befell the first step that did not complete."""
     error = culprit.error
     if error is None or culprit.standing == "canceled":
-        told = error.message if error else "the step was canceled" if (
-            culprit.standing == "canceled") else "the step failed"  # fmt: skip
+        canceled = culprit.standing == "canceled"
+        became = "the step was canceled" if canceled else "the step failed"
         return ErrorInfo(
-            origin="user", code="step_failed", message=f"step {culprit.name!r}: {told}"
+            origin="user",
+            code="step_canceled" if canceled else "step_failed",
+            message=f"step {culprit.name!r}: {error.message if error else became}",
         )
     return error.model_copy(
         update={"code": "step_failed", "message": f"step {culprit.name!r}: {error.message}"}

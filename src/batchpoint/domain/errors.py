@@ -162,6 +162,7 @@ CODES: dict[str, type[BatchpointError]] = {
     "command_failed": JobFailed,
     "command_timed_out": JobFailed,
     "output_missing": JobFailed,
+    "step_canceled": JobFailed,
     "step_failed": JobFailed,
     "step_not_run": JobFailed,
     "storage_full": Unavailable,

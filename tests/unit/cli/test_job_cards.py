@@ -245,6 +245,7 @@ def test_what_a_command_printed_last_is_told_once_and_without_the_path_of_its_co
     assert '  File "lib/a.py", line 9, in fit' in shown
 
 
-def test_a_step_that_was_not_run_is_nobodys_code() -> None:
-    error = ErrorInfo(origin="user", code="step_not_run", message="it needs step 'a'")
+@pytest.mark.parametrize("code", ["step_not_run", "step_canceled"])
+def test_a_step_that_was_not_run_or_was_canceled_is_nobodys_code(code: str) -> None:
+    error = ErrorInfo(origin="user", code=code, message="it needs step 'a'")
     assert "cause" not in job_cards.cause_card(error, 80)

@@ -148,7 +148,7 @@ def test_one_step_may_be_canceled_and_the_others_go_on() -> None:
     assert told(book.handle(StepCancelRequested("d"))) == ["d Canceled"]
     assert told(book.handle(StepEnded("a", "stopped"))) == ["a Canceled", "c Canceled step_not_run"]
     end = book.handle(StepEnded("b", "completed"))
-    assert told(end) == ["b Completed", "Failed step_failed"]
+    assert told(end) == ["b Completed", "Failed step_canceled"]
     assert isinstance(end[1], Finish)
     assert end[1].error is not None
     assert end[1].error.message == "step 'd': the step was canceled"
@@ -181,10 +181,10 @@ def test_a_resumed_pipeline_repeats_nothing_that_has_ended() -> None:
     [
         ({"a": RecordedStep(DONE), "b": RecordedStep(DONE)}, ["Completed"]),
         ({"a": RecordedStep(FAILED)}, ["b Canceled step_not_run", "Failed step_failed"]),
-        ({"a": RecordedStep(CANCELED)}, ["b Canceled step_not_run", "Failed step_failed"]),
+        ({"a": RecordedStep(CANCELED)}, ["b Canceled step_not_run", "Failed step_canceled"]),
         (
             {"a": RecordedStep(JobState.CANCEL_REQUESTED)},
-            ["a Canceled", "b Canceled step_not_run", "Failed step_failed"],
+            ["a Canceled", "b Canceled step_not_run", "Failed step_canceled"],
         ),
     ],
 )
