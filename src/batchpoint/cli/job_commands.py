@@ -62,9 +62,12 @@ def create_job(
 
     loaded = load_pipeline_job(file, sets or [], {"name": ("--name", name or name_argument)})
     warn(loaded.warnings)
+    wanted = loaded.noun
+    if wanted.experiment_name is None:  # as `az ml job create` calls it
+        wanted = wanted.model_copy(update={"experiment_name": Path.cwd().name or None})
     with connected(will_invoke=True) as client:
         with told_at_places(loaded.places):
-            handle = client.jobs.create(loaded.noun, idempotency_key=idempotency_key)
+            handle = client.jobs.create(wanted, idempotency_key=idempotency_key)
         if stream:
             watch_to_end(client, handle, form=form, query=query)
         else:

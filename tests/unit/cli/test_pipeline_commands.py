@@ -87,6 +87,7 @@ def test_a_job_is_made_of_a_file(cli: Cli, files: Path, plane: ControlPlane) -> 
     spec = plane.ledger.get_job("mine").spec
     assert isinstance(spec, PipelineSpec)
     assert spec.inputs == {"who": "all"}
+    assert spec.experiment_name == files.name
     shown = cli("job", "show", "mine").out
     assert "Job mine is queued" in shown
     assert "○    first" in shown or "○  first" in shown
