@@ -134,6 +134,9 @@ def _type_known(source: Source, step: MapNode, before: str) -> bool:
 
 
 def _compute(source: Source, step: MapNode, before: str) -> None:
+    node = step.items.get("compute")
+    if isinstance(node, ScalarNode) and "${{" in str(node.value):
+        return  # a binding, checked with all others
     check_named(source, step, "compute", "compute", before)
 
 

@@ -17,6 +17,7 @@ from batchpoint.control.pipeline_outputs import OutputPlan, filled, planned_outp
 from batchpoint.control.prepared_pipeline import PreparedPipeline, StepParts
 from batchpoint.control.step_specs import StepSpecs
 from batchpoint.core.graph import FlatStep, Graph, flatten
+from batchpoint.core.graph_tree import bound_compute
 from batchpoint.core.graph_values import step_inputs
 from batchpoint.core.input_values import expected, fits, values_for
 from batchpoint.domain.component import (
@@ -98,7 +99,7 @@ class PipelineJobs:
         }
         plan = OutputPlan(graph, wish.outputs, wish.name, children, wish.settings.default_datastore)
         outputs = planned_outputs(self._outputs, plan, _read(inputs), collected)
-        computes = self._computes_of(graph, wish.settings, collected)
+        computes = self._computes_of(graph, values, wish.settings, collected)
         collected.raise_any()
         specs = StepSpecs(prepared, wish.name, wish.told, self._home)
         made: list[Job] = []
@@ -236,14 +237,23 @@ class PipelineJobs:
     # --- computes ------------------------------------------------------------------------------
 
     def _computes_of(
-        self, graph: Graph, settings: PipelineSettings, collected: CollectedFindings
+        self,
+        graph: Graph,
+        values: Mapping[str, Scalar | JobInput],
+        settings: PipelineSettings,
+        collected: CollectedFindings,
     ) -> dict[str, Compute]:
         """Return the compute of each step: its own, else the default, else this machine."""
         known: dict[str, Compute] = {}
         found: dict[str, Compute] = {}
         for step in graph.steps.values():
-            named = step.step.compute or settings.default_compute or LOCAL
-            field = f"{step.where}.compute" if step.step.compute else "default_compute"
+            own, field = step.step.compute, f"{step.where}.compute"
+            bound = bound_compute(step.step)
+            if bound is not None:
+                value = values.get(bound)
+                own, field = value if isinstance(value, str) else None, f"inputs.{bound}"
+            named = own or settings.default_compute or LOCAL
+            field = field if own else "default_compute"
             if named not in known:
                 compute = collected.tried(
                     field,

@@ -16,6 +16,7 @@ from batchpoint.control.pipeline_jobs import PipelineJobs, PipelineWish
 from batchpoint.control.prepared_pipeline import PreparedPipeline, StepParts
 from batchpoint.control.scoring_script import check_scoring_script
 from batchpoint.core.graph import FlatStep, Graph, InlineData, flatten
+from batchpoint.core.graph_tree import bound_compute
 from batchpoint.core.job_component import component_of_job
 from batchpoint.domain.asset import Environment
 from batchpoint.domain.component import (
@@ -155,7 +156,7 @@ class Pipelines:
         """See whether the computes exist that inline steps name, before these are registered."""
         for name, step in component.jobs.items():
             field, compute = joined(above, f"jobs.{name}"), step.compute
-            if compute is not None:
+            if compute is not None and "${{" not in compute:
                 collected.tried(f"{field}.compute", partial(self._compute, compute))
             if isinstance(step.component, PipelineComponent):
                 self._computes_of(step.component, f"{field}.component", collected)
@@ -300,8 +301,8 @@ class _Resolving:
 
     def _compute(self, step: FlatStep) -> None:
         named = step.step.compute
-        if named is None:
-            return
+        if named is None or bound_compute(step.step) is not None:
+            return  # looked up when it is known
         try:
             compute = self._computes.get_compute(named_reference(named, "compute"))
         except BatchpointError as error:

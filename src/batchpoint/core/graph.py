@@ -24,7 +24,16 @@ from batchpoint.core.graph_nouns import (
     Sink,
     Source,
 )
-from batchpoint.core.graph_tree import Enough, Findings, GraphTree, Lookup, Scope, Target, Use
+from batchpoint.core.graph_tree import (
+    Enough,
+    Findings,
+    GraphTree,
+    Lookup,
+    Scope,
+    Target,
+    Use,
+    bound_compute,
+)
 from batchpoint.core.graph_values import StepValue, step_inputs
 from batchpoint.core.input_values import (
     expected,
@@ -43,6 +52,7 @@ from batchpoint.domain.component import (
     ParallelComponent,
     PipelineComponent,
     Scalar,
+    Step,
     StepData,
 )
 from batchpoint.domain.errors import Invalid
@@ -139,10 +149,11 @@ class _Binder:
                 use.scope.targets = targets
                 self._bind(use.scope)
             else:
-                self._leaf(use, component, inputs, targets)
+                self._leaf(scope, use, component, inputs, targets)
 
     def _leaf(
         self,
+        scope: Scope,
         use: Use,
         component: CommandComponent | ParallelComponent,
         inputs: dict[str, BoundInput],
@@ -172,12 +183,26 @@ class _Binder:
             display_name=use.step.display_name or component.display_name,
             reference=use.reference,
             component=component,
-            step=use.step,
+            step=self._placed(scope, use),
             inputs=inputs,
             outputs=outputs,
             needs=tuple(needs),
             where=use.where,
         )
+
+    def _placed(self, scope: Scope, use: Use) -> Step:
+        """Follow a compute that is an input to its name, or to the graph's own input."""
+        name = bound_compute(use.step)
+        if name is None or name not in scope.component.inputs:
+            return use.step
+        bound = scope.inputs.get(name)
+        source = None if bound is None else bound.source
+        compute: str | None = None
+        if isinstance(source, LiteralValue):
+            compute = str(source.value)
+        elif isinstance(source, GraphInput):
+            compute = f"${{{{parent.inputs.{source.name}}}}}"
+        return use.step.model_copy(update={"compute": compute})
 
     # --- inputs -----------------------------------------------------------------------------
 

@@ -73,6 +73,7 @@ def check_steps(component: PipelineComponent, prefix: str) -> list[Finding]:
             elif binding is not None:
                 findings.extend(_unknown_source(binding, component, where))
         findings.extend(_unknown_targets(component, step, place))
+        findings.extend(_unknown_compute(component, step, place))
     findings.extend(_clashes(component, prefix))
     findings.extend(_cycles(needs))
     return findings
@@ -118,6 +119,25 @@ def _unknown_targets(component: PipelineComponent, step: Step, place: str) -> li
             told = unknown("output of the pipeline", binding.name, component.outputs)
             findings.append(Finding(where, told, "pipeline_invalid"))
     return findings
+
+
+def _unknown_compute(component: PipelineComponent, step: Step, place: str) -> list[Finding]:
+    """Check a compute that is an input of the pipeline: a text, for a step that is no pipeline."""
+    where, findings = f"{place}.compute", list[Finding]()
+    binding = _read(step.compute, where, findings)
+    if binding is None:
+        return findings
+    if not isinstance(binding, ParentInput):
+        told = "a compute is bound to an input of the pipeline: ${{parent.inputs.NAME}}"
+        return [Finding(where, told, "binding_invalid")]
+    if step.type == "pipeline" or isinstance(step.component, PipelineComponent):
+        told = "bind the computes of the nested pipeline's own steps to inputs of it"
+        return [Finding(where, told, "binding_invalid")]
+    declared = component.inputs.get(binding.name)
+    if declared is not None and declared.type != "string":
+        told = f"expected a string, the name of a compute, but it is bound to a {declared.type}"
+        return [Finding(where, told, "pipeline_invalid")]
+    return _unknown_source(binding, component, where)
 
 
 def _clashes(component: PipelineComponent, prefix: str) -> list[Finding]:

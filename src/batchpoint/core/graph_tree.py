@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
+from batchpoint.core.binding import ParentInput, read_binding
 from batchpoint.core.component_checks import check_component, several_nodes
 from batchpoint.core.graph_checks import Writer, writers
 from batchpoint.core.graph_nouns import BoundInput
@@ -165,6 +166,9 @@ class GraphTree:
             told = f"the step is a {step.type}, its component is a {component.type}"
             self._findings.wrong(f"{use.where}.type", told)
         if isinstance(component, PipelineComponent):
+            if step.type is None and bound_compute(step):
+                told = "bind the computes of the nested pipeline's own steps to inputs of it"
+                self._findings.wrong(f"{use.where}.compute", told, "binding_invalid")
             fields, advice = _OF_LEAVES, "set it on the steps of the pipeline"
         elif isinstance(component, CommandComponent):
             fields, advice = _OF_PARALLEL_STEPS, "it belongs to parallel steps"
@@ -179,13 +183,22 @@ class GraphTree:
                 self._findings.wrong(f"{use.where}.{name}", told, "field_invalid")
 
 
+def bound_compute(step: Step) -> str | None:
+    """Return the input of the pipeline that names the step's compute, if one does."""
+    try:
+        binding = read_binding(step.compute or "")
+    except Invalid:
+        return None  # told by the checks of the pipeline
+    return binding.name if isinstance(binding, ParentInput) else None
+
+
 def _within(step: Step, around: Step | None) -> Step:
     """Give a step of a nested pipeline what was said for the pipeline."""
     if around is None or not (around.compute or around.environment_variables):
         return step
     return step.model_copy(
         update={
-            "compute": step.compute or around.compute,
+            "compute": step.compute or (None if bound_compute(around) else around.compute),
             "environment_variables": {
                 **around.environment_variables,
                 **step.environment_variables,

@@ -313,6 +313,78 @@ def test_places_of_outputs_may_have_the_names_of_the_job_and_its_datastore(
         assert place(steps["train"]).outputs["model"].uri == model
 
 
+def _on_chosen_computes() -> dict[str, Any]:
+    """A pipeline whose steps run where its inputs say, one of them in a pipeline of its own."""
+    graph = pipeline()
+    data, node = {"type": "uri_folder"}, {"type": "string"}
+    inner = {
+        "name": "inner",
+        "type": "pipeline",
+        "inputs": {"raw": data, "node": node, "other": {**node, "default": "small"}},
+        "outputs": {"clean": data},
+        "jobs": {
+            "first": {
+                "component": prepare(),
+                "inputs": {"data": "${{parent.inputs.raw}}"},
+                "outputs": {"clean": "${{parent.outputs.clean}}"},
+                "compute": "${{parent.inputs.node}}",
+            },
+            "second": {
+                "component": prepare(),
+                "inputs": {"data": "${{parent.inputs.raw}}"},
+                "compute": "${{parent.inputs.other}}",
+            },
+        },
+    }
+    prepared = {"raw": "${{parent.inputs.raw}}", "node": "${{parent.inputs.place}}"}
+    graph["jobs"]["prepare"] = {"component": inner, "inputs": prepared}
+    graph["jobs"]["train"]["compute"] = "${{parent.inputs.place}}"
+    graph["inputs"] = {"raw": data, "place": {**node, "default": "small"}}
+    return graph
+
+
+def test_an_input_may_name_the_compute_of_steps(plane: ControlPlane, data: Path) -> None:
+    for name in ("small", "big"):
+        plane.registry.put_compute(Compute(name=name, max_instances=2))
+    deployed(plane, component=_on_chosen_computes())
+    for given, expected in ({"place": "big"}, "big"), ({}, "small"):
+        job = invoked(plane, {"inputs": {"raw": folder(data), **given}})
+        computes = {name: spec.compute for name, spec in children(plane, job).items()}
+        assert computes == {
+            "prepare/first": expected,
+            "prepare/second": "small",
+            "train": expected,
+        }
+    with pytest.raises(BatchpointError) as caught:
+        invoked(plane, {"inputs": {"raw": folder(data), "place": "none"}})
+    assert told(caught.value) == {"inputs.place": "compute_not_found"}
+
+
+@pytest.mark.parametrize(
+    ("bound", "code"),
+    [
+        ("${{parent.inputs.rate}}", "pipeline_invalid"),
+        ("${{parent.inputs.nowhere}}", "pipeline_invalid"),
+        ("${{parent.outputs.model}}", "binding_invalid"),
+        ("${{place}}", "binding_invalid"),
+    ],
+)
+def test_a_compute_is_bound_to_a_text(plane: ControlPlane, bound: str, code: str) -> None:
+    graph = pipeline()
+    graph["jobs"]["train"]["compute"] = bound
+    with pytest.raises(BatchpointError) as caught:
+        deployed(plane, component=graph)
+    assert [found.code for found in caught.value.findings] == [code]
+    assert caught.value.findings[0].where.endswith("jobs.train.compute")
+
+
+def test_a_nested_pipeline_binds_the_computes_of_its_own_steps(plane: ControlPlane) -> None:
+    graph = _on_chosen_computes()
+    graph["jobs"]["prepare"]["compute"] = "${{parent.inputs.place}}"
+    with pytest.raises(BatchpointError, match="own steps"):
+        deployed(plane, component=graph)
+
+
 def test_what_the_invoke_says_counts_before_the_deployment(ready: ControlPlane, data: Path) -> None:
     ready.registry.put_compute(Compute(name="big", max_instances=2, idle_time_before_scale_down=9))
     settings = {"continue_on_step_failure": False, "force_rerun": True}
