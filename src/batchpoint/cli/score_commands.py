@@ -260,14 +260,14 @@ def invoke_command(
 ) -> None:
     """Start a job of an endpoint: score what --input points at, or run its pipeline.
 
-    --set also takes what the job file may say, e.g. `compute.instance_count=2`,
-    `retry_settings.timeout=60`, `tags.a=b`. Pipelines take inputs and outputs by name:
-    `inputs.NAME.path=DATA` (a path or URI), `inputs.NAME=0.5` (a number or text),
-    `outputs.NAME.path=URI`.
+    --set also takes what the job file may say: `retry_settings.timeout=60`, `tags.a=b`. Pipelines
+    take inputs and outputs by name: `inputs.NAME.path=DATA` (a path or URI), `inputs.NAME=0.5` (a
+    number or text), `outputs.NAME.path=URI`.
     """
     from batchpoint.cli import invocation_file as asked
     from batchpoint.cli.client_connection import connected, given_name
     from batchpoint.cli.error_report import warn
+    from batchpoint.cli.job_following import watch_to_end
 
     endpoint = given_name(name_argument, name, "endpoint")
     loaded = asked.load_invocation(
@@ -296,8 +296,6 @@ def invoke_command(
         body = asked.with_found_types(client, loaded.noun, loaded.open_types)
         handle = client.send_invocation(endpoint, body, idempotency_key)
         if wait:
-            from batchpoint.cli.job_following import watch_to_end
-
             watch_to_end(client, handle, form=form, query=query)
         else:
             print_started(handle.job, form, query)
