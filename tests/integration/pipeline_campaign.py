@@ -340,7 +340,8 @@ class Campaign:
         assert counts.steps_running == 0, told
         if status.state is JobState.FAILED:
             assert status.error is not None, told
-            assert status.error.code == "step_failed", told
+            code = "step_failed" if states[JobState.FAILED] else "step_canceled"
+            assert status.error.code == code, told
         bound = {f"{name}_{output}" for name in run.graph.bound
                  if children[name].status.state is JobState.COMPLETED
                  for output in run.graph.steps[name].outputs}  # fmt: skip
