@@ -14,6 +14,8 @@ from batchpoint.ledger.ledger import Ledger
 Identify = Callable[[JobInput], str]
 """Names the content of data, blocking; "" where nobody can know. Raises BatchpointError."""
 
+_DATASTORES = "azureml://datastores/"
+
 
 class Earlier(NamedTuple):
     """The job that computed the same earlier, and what it published."""
@@ -48,9 +50,22 @@ def earlier_outputs(child: Job, key: str, ledger: Ledger, identify: Identify) ->
     )
 
 
-def wanted_elsewhere(place: StepPlace) -> bool:
-    """Tell whether somebody wants an output of the step at a place of their own."""
-    return any(output.named for output in place.outputs.values())
+def wanted_elsewhere(place: StepPlace, found: Earlier) -> bool:
+    """Tell whether an output of the step is wanted where the earlier one is not.
+
+    That is at a place of somebody's own, or in a default datastore that is not the earlier one's.
+    """
+    for name, output in place.outputs.items():
+        store = _datastore_of(output.uri)
+        if output.named or (store and store != _datastore_of(found.outputs[name].uri)):
+            return True
+    return False
+
+
+def _datastore_of(uri: str) -> str:
+    """Return the name of the datastore in which an output lies; "" when it lies in none."""
+    rest = uri.removeprefix(_DATASTORES)
+    return "" if rest == uri else rest.partition("/")[0]
 
 
 def are_unchanged(outputs: Mapping[str, PublishedOutput], identify: Identify) -> bool:

@@ -328,7 +328,7 @@ class StepRun:
             return self._order(child, 1, work.inputs, access)
 
         try:
-            if not wanted_elsewhere(_place(child)) and self.has_begun(child):
+            if not wanted_elsewhere(_place(child), found) and self.has_begun(child):
                 await self.clear(child)  # its runner was killed, and nobody will speak of it
             outputs = await self._takeover.copied(child, found, order)
         except BatchpointError as error:

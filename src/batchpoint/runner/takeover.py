@@ -93,7 +93,7 @@ class Takeover:
             Invalid (`input_changed`): an earlier output was changed while it was copied.
         """
         assert child.spec.step is not None
-        if not wanted_elsewhere(child.spec.step):
+        if not wanted_elsewhere(child.spec.step, found):
             return found.outputs
         given = await order(each.uri for each in found.outputs.values())
         identify = partial(self._identify_anywhere, given.access)

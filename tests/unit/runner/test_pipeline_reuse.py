@@ -13,6 +13,7 @@ from batchpoint.domain.job import Job, JobState, PublishedOutput
 from batchpoint.domain.job_pointers import JobInput
 from batchpoint.domain.job_spec import StepOutput
 from batchpoint.node.command_order import CommandEnd, CommandOrder
+from batchpoint.runner.reuse import Earlier, wanted_elsewhere
 from batchpoint.runner.score_step import StepResult
 from batchpoint.storage.content_identity import content_identity
 from batchpoint.storage.locate import path_of
@@ -146,6 +147,26 @@ async def test_an_output_that_is_wanted_elsewhere_is_copied_there(world: World) 
     assert whole.outputs["z"].hash == earlier.hash
     (mine / "text").write_text("changed by its owner")
     assert (world.home / "outputs" / "p-a" / "made" / "text").read_text() == "a"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "here", "is_wanted"),
+    [
+        ("file:///h/outputs/p-a/made", "azureml://datastores/lake/paths/azureml/q-a/made", True),
+        ("azureml://datastores/sea/paths/p", "azureml://datastores/lake/paths/q", True),
+        ("azureml://datastores/lake/paths/p", "azureml://datastores/lake/paths/q", False),
+        ("azureml://datastores/lake/paths/p", "file:///h/outputs/q-a/made", False),
+    ],
+)
+def test_a_default_datastore_gets_what_lies_elsewhere(
+    world: World, earlier: str, here: str, is_wanted: bool
+) -> None:
+    place = world.step("a", parent="q").spec.step
+    assert place is not None
+    made = place.outputs["made"].model_copy(update={"uri": here})
+    place = place.model_copy(update={"outputs": {"made": made}})
+    found = Earlier("p-a", {"made": PublishedOutput(type=made.type, uri=earlier)})
+    assert wanted_elsewhere(place, found) is is_wanted
 
 
 async def test_a_place_that_is_taken_is_left_alone_by_what_is_taken_over(world: World) -> None:
