@@ -233,7 +233,14 @@ class Assets:
         return stored, (files.hash, model.type)
 
     def _settle_code(self, code: Code) -> tuple[Code, tuple[str, ...]]:
-        files = self._files.stored(code.path, where="path")
+        try:
+            files = self._files.stored(code.path, where="path")
+        except Invalid as error:
+            if error.code != "model_invalid":
+                raise
+            # The same flaws of a folder; but here it is no model that has them.
+            told = f"the code cannot be taken: {error.where or code.path} {error.message}"
+            raise Invalid(told, code="component_invalid", where="path") from error
         if not files.path.is_dir():
             raise Invalid(
                 f"{files.path.name!r} is a file; give the folder that holds the scoring script",

@@ -231,6 +231,13 @@ def test_code_is_a_folder(plane: ControlPlane, tmp_path: Path) -> None:
     assert caught.value.where == "path"
 
 
+def test_code_is_no_empty_folder(plane: ControlPlane, tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    with pytest.raises(Invalid, match="code is an empty folder") as caught:
+        plane.assets.codes.register(Code(name="scorer", path=str(tmp_path / "code")))
+    assert (caught.value.code, caught.value.where) == ("component_invalid", "path")
+
+
 def test_what_registries_hold_is_not_here(plane: ControlPlane) -> None:
     with pytest.raises(Invalid, match="registry"):
         plane.assets.resolve_model("azureml://registries/r/models/m/versions/1")
