@@ -100,7 +100,7 @@ def values_for(
                 )
             continue
         try:
-            values[name] = _checked(declared, value)
+            values[name] = _checked(declared, value, place)
         except Invalid as error:
             findings.append(Finding(place, error.message, error.code))
     findings.extend(
@@ -111,11 +111,14 @@ def values_for(
     return values, findings
 
 
-def _checked(declared: ComponentInput, value: Scalar | JobInput) -> Scalar | JobInput:
+def _checked(declared: ComponentInput, value: Scalar | JobInput, place: str) -> Scalar | JobInput:
     if not isinstance(value, JobInput):
         if is_literal(declared.type):
             return literal_value(declared, value)
-        raise _wrong(f"expected {expected(declared)}, not the literal {_shown(value)}")
+        told = f"expected {expected(declared)}, not the literal {_shown(value)}"
+        # Whoever wrote a text most likely meant a path.
+        meant = f"; data is given as {place}.path={value}" if isinstance(value, str) else ""
+        raise _wrong(told + meant)
     if is_literal(declared.type):
         raise _wrong(f"expected {expected(declared)}, not a pointer to data ({value.type})")
     if not fits(value.type, declared.type):

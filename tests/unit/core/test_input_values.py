@@ -116,7 +116,10 @@ def test_everything_wrong_is_told_at_once_with_its_place() -> None:
 def test_a_literal_is_no_data() -> None:
     findings = values_for(INPUTS, {"data": "./d", "mode": "a"}, "inputs")[1]
     assert [each.message for each in findings] == [
-        "expected data of type uri_folder, not the literal './d'"
+        (
+            "expected data of type uri_folder, not the literal './d'; "
+            "data is given as inputs.data.path=./d"
+        )
     ]
 
 
