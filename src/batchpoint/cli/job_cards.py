@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import compress
 
 from batchpoint.cli.text_tables import (
     between,
@@ -336,8 +337,27 @@ def warnings_card(job: Job, width: int) -> str:
 
 
 def jobs_table(jobs: Sequence[Job], width: int, now: datetime) -> str:
-    """List jobs, newest first as they come."""
-    rows = [
+    """List jobs, newest first as they come.
+
+    Columns of which no job has anything are left out; where room is scarce, moments are short.
+    """
+    steps = bool(jobs) and all(job.spec.step is not None for job in jobs)
+    owner = "step" if steps else "endpoint/deployment"
+    headers = ["job", "type", owner, "state", "done", "failed", "created", "took"]
+    rows = _job_rows(jobs, now)
+    filled = [not rows or any(row[index] for row in rows) for index in range(len(headers))]
+    shown = [list(compress(row, filled)) for row in rows]
+    names = list(compress(headers, filled))
+    widest = [max(cells, key=len) for cells in zip(names, *shown, strict=True)]
+    if len("  ".join(widest)) > width:
+        at = names.index("created")
+        for row, job in zip(shown, jobs, strict=True):
+            row[at] = job.created_at.strftime("%m-%d %H:%MZ")
+    return table(names, shown, width, whole=["job", "state", "created"])
+
+
+def _job_rows(jobs: Sequence[Job], now: datetime) -> list[list[str]]:
+    return [
         [
             job.name,
             job.spec.type,
@@ -349,10 +369,6 @@ def jobs_table(jobs: Sequence[Job], width: int, now: datetime) -> str:
         ]
         for job in jobs
     ]
-    steps = bool(jobs) and all(job.spec.step is not None for job in jobs)
-    owner = "step" if steps else "endpoint/deployment"
-    headers = ["job", "type", owner, "state", "done", "failed", "created", "took"]
-    return table(headers, rows, width, whole=["job", "state"])
 
 
 def owner_of(job: Job) -> str:

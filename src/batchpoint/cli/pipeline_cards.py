@@ -213,13 +213,16 @@ def _from_step(output: OutputOf) -> str:
 
 
 def _values(given: Mapping[str, tuple[str, str]], width: int) -> list[str]:
-    """Write names, types and values; long values go on below."""
+    """Write names, types and values; long values go on below, but for URIs."""
     named = max((len(name) for name in given), default=0)
     typed = max((len(kind) for kind, _ in given.values()), default=0)
     lines: list[str] = []
     for name, (kind, value) in given.items():
         start = f"  {name:<{named}}  " + (f"{kind:<{typed}}  " if typed else "")
-        first, *more = wrapped(one_line(value), max(width - len(start), 30))
+        told = one_line(value)
+        # A URI that is broken cannot be copied.
+        fitted = [told] if "://" in told else wrapped(told, max(width - len(start), 30))
+        first, *more = fitted
         lines.append((start + first).rstrip())
         lines += [" " * len(start) + rest for rest in more]
     return lines

@@ -189,10 +189,10 @@ def test_what_to_do_next(job: Job, commands: list[str]) -> None:
 def test_jobs_as_a_table() -> None:
     jobs = [ended(JobState.COMPLETED, items_done=1_234), new_job("heart-00000002")]
     assert job_cards.jobs_table(jobs, 86, NOON).split("\n") == [
-        "job             type   endpoint/…  state       done  failed  created              took",
-        "--------------  -----  ----------  ---------  -----  ------  -------------------  ----",
-        "heart-00000001  score  heart/fir…  Completed  1,234       0  2026-05-04 12:00:0…  12s",
-        "heart-00000002  score  heart/fir…  Queued         0       0  2026-05-04 12:00:0…",
+        "job             type   endpoint/deploym…  state       done  failed  created       took",
+        "--------------  -----  -----------------  ---------  -----  ------  ------------  ----",
+        "heart-00000001  score  heart/first        Completed  1,234       0  05-04 12:00Z  12s",
+        "heart-00000002  score  heart/first        Queued         0       0  05-04 12:00Z",
     ]
 
 

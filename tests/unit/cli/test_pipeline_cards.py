@@ -123,3 +123,11 @@ def test_jobs_of_all_types_in_one_table() -> None:
     steps = jobs_table([step_job("a")], 120, LATER).split("\n")
     assert steps[0].split()[:3] == ["job", "type", "step"]
     assert steps[2].split()[:3] == ["heart-1-a", "command", "a"]
+    assert steps[0].split()[3:] == ["state", "created", "took"]  # commands count nothing
+
+
+def test_places_of_outputs_are_never_broken() -> None:
+    uri = f"s3://bucket/{'a' * 120}"
+    outputs = {"model": PublishedOutput(type="custom_model", uri=uri)}
+    shown = step_card(step_job("a", outputs=outputs), 60, LATER)
+    assert any(line.endswith(uri) for line in shown.split("\n"))
