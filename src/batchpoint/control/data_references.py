@@ -9,7 +9,7 @@ from urllib.parse import quote
 from batchpoint.control.asset_versions import AssetVersions
 from batchpoint.control.datastores import Datastores
 from batchpoint.domain.asset import Data, Model
-from batchpoint.domain.component import FILE_TYPES
+from batchpoint.domain.component import FILE_TYPES, DataType
 from batchpoint.domain.datastore_urls import without_query
 from batchpoint.domain.errors import Conflict, Invalid, NotFound
 from batchpoint.domain.job import TERMINAL_STATES, Job, JobState, PublishedOutput
@@ -170,6 +170,15 @@ class DataReferences:
         self._models = models
         self._places = places
         self._stored = stored
+
+    def is_registered(self, kind: DataType, name: str, version: str) -> bool:
+        """Tell whether there is a model or data asset, as the type says, of this version."""
+        known = self._models if kind in MODEL_TYPES else self._data
+        try:
+            known.get(name, version)
+        except NotFound:
+            return False
+        return True
 
     def resolved_input(self, source: JobInput, where: str = "input") -> JobInput:
         """Return an input to be scored, its sources canonical URIs.

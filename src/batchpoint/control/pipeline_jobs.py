@@ -97,7 +97,14 @@ class PipelineJobs:
             name: self._inputs_of(step, values, prepared.steps[name], collected)
             for name, step in graph.steps.items()
         }
-        plan = OutputPlan(graph, wish.outputs, wish.name, children, wish.settings.default_datastore)
+        plan = OutputPlan(
+            graph,
+            wish.outputs,
+            wish.name,
+            children,
+            wish.settings.default_datastore,
+            self._references.is_registered,
+        )
         outputs = planned_outputs(self._outputs, plan, _read(inputs), collected)
         computes = self._computes_of(graph, values, wish.settings, collected)
         collected.raise_any()

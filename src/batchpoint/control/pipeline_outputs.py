@@ -11,7 +11,7 @@ from batchpoint.control.output_checks import OutputChecks, Wanted
 from batchpoint.core.binding import filled_place
 from batchpoint.core.graph import Graph, Sink
 from batchpoint.core.input_values import fits, unknown
-from batchpoint.domain.component import FILE_TYPES
+from batchpoint.domain.component import FILE_TYPES, DataType
 from batchpoint.domain.errors import Conflict
 from batchpoint.domain.ids import asset_name
 from batchpoint.domain.job_pointers import PipelineOutput
@@ -24,7 +24,8 @@ class OutputPlan(NamedTuple):
     """What decides where the outputs of a graph go.
 
     `given` are the caller's, by the names of the graph's outputs; `children` the names of the
-    steps' jobs; `datastore` where outputs go that nobody named a place for.
+    steps' jobs; `datastore` where outputs go that nobody named a place for; `is_registered` tells
+    whether there is an asset of this type, name and version.
     """
 
     graph: Graph
@@ -32,6 +33,7 @@ class OutputPlan(NamedTuple):
     job: str
     children: Mapping[str, str]
     datastore: str | None
+    is_registered: Callable[[DataType, str, str], bool]
 
 
 def planned_outputs(
@@ -110,6 +112,8 @@ class _Planning:
         for field, text in (("name", register), ("version", version)):
             if text is not None:
                 self._collected.tried(f"{where}.{field}", lambda text=text: asset_name(text))
+        if register is not None and version is not None:
+            self._check_version(sink.type, register, version, f"{where}.version")
         place = self._collected.tried(
             wanted.where
             if uri is not None or self._plan.datastore is None
@@ -127,6 +131,13 @@ class _Planning:
             register_as=register,
             register_version=version,
         )
+
+    def _check_version(self, kind: DataType, name: str, version: str, where: str) -> None:
+        """Refuse a version that is taken: this job's output could not be registered under it."""
+        if self._plan.is_registered(kind, name, version):
+            told = (f"{name!r} has a version {version!r} already, and what is registered never "
+                    "changes; leave the version out to make a new one")  # fmt: skip
+            self._collected.add(where, told, "asset_immutable")
 
     def _check_places(self, read: Sequence[str]) -> None:
         """Check places that were named one by one; of those that were not one tells for all."""

@@ -277,6 +277,20 @@ def test_outputs_are_registered_under_names(ready: ControlPlane, data: Path) -> 
     assert told(caught.value) == {"outputs.model.name": "field_invalid"}
 
 
+def test_a_version_that_is_taken_is_refused_before_anything_runs(
+    ready: ControlPlane, data: Path
+) -> None:
+    output: dict[str, Any] = {"name": "trained", "version": "1"}
+    body = {"inputs": {"raw": folder(data), "rate": 1}, "outputs": {"model": output}}
+    assert place(children(ready, invoked(ready, body))["train"]).outputs["model"].register_as
+    ready.assets.models.register(Model(name="trained", version="1", path=str(data)))
+    with pytest.raises(BatchpointError) as caught:
+        invoked(ready, body)
+    assert (caught.value.where, caught.value.code) == ("outputs.model.version", "asset_immutable")
+    output["version"] = "2"
+    invoked(ready, body)
+
+
 def test_the_default_datastore_takes_what_has_no_place(ready: ControlPlane, data: Path) -> None:
     settings = {
         "default_datastore": "azureml:workspaceblobstore",
