@@ -271,7 +271,7 @@ class PipelineRun:
             lawful = JobState.COMPLETED
         self._must(self.finish.state is lawful, f"{self.finish.state}, lawful is {lawful}")
         error = self.finish.error
-        told = error is not None and error.code == "step_failed"
+        told = error is not None and error.code in ("step_failed", "step_canceled")
         self._must(told == (lawful is JobState.FAILED), f"{lawful} is told as {error}")
         for name in self.world.plan.steps:
             for event in (s.StepEnded(name, "completed"), s.StepCancelRequested(name), s.Opened()):
