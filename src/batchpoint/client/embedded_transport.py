@@ -21,6 +21,8 @@ AsgiApp = Callable[
     Awaitable[None],
 ]
 
+_CANCEL_AGAIN_SECONDS = 0.1
+
 
 class EmbeddedTransport(httpx.BaseTransport):
     """Hands requests to an app that runs on an event loop in a thread of its own.
@@ -75,10 +77,11 @@ class EmbeddedTransport(httpx.BaseTransport):
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     loop.run_forever()
-    left = asyncio.all_tasks(loop)
-    for task in left:
-        task.cancel()
-    loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    while left := asyncio.all_tasks(loop):
+        # More than once: `wait_for` forgets of it when what it waits for comes at the same time.
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(left, timeout=_CANCEL_AGAIN_SECONDS))
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
 

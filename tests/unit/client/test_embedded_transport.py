@@ -1,6 +1,7 @@
 """The app in this process: answers are streamed, failures are seen, nothing is left running."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterator
 
@@ -143,3 +144,26 @@ def test_closing_ends_the_thread() -> None:
     left = [thread.name for thread in threading.enumerate() if thread not in before]
     assert "batchpoint-embedded" not in left
     client.close()
+
+
+def test_closing_ends_what_forgets_that_it_was_canceled() -> None:
+    """As `wait_for` of Python 3.11 does, when what it waits for comes in the same moment."""
+    began = threading.Event()
+
+    async def app(scope, receive, send) -> None:
+        began.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await start(send)
+        await send({"type": "http.response.body", "body": b"nobody takes it"})
+
+    transport = EmbeddedTransport(lambda: app)
+    asking = threading.Thread(
+        target=transport.handle_request, args=(httpx.Request("GET", "http://app/"),), daemon=True
+    )
+    asking.start()
+    assert began.wait(5)
+    closing = threading.Thread(target=transport.close, daemon=True)
+    closing.start()
+    closing.join(5)
+    assert not closing.is_alive()
