@@ -20,16 +20,15 @@ from batchpoint.domain.job import (
     PublishedOutput,
 )
 from batchpoint.domain.job_spec import PipelineSpec
-from batchpoint.formats.durable import storage_error
 from batchpoint.ledger.ledger import PipelineRenewed
 from batchpoint.runner.job_log import JobLog
+from batchpoint.runner.patience import end_tasks, pause, when_there_is_room
 from batchpoint.runner.pipeline_standing import PipelineStanding
 from batchpoint.runner.planned_steps import end_of, planned, recorded_of
 from batchpoint.runner.step_run import PipelineParts, StepEnd, StepRun
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 
 class PipelineRunner:
@@ -79,7 +78,8 @@ class PipelineRunner:
     # --- deciding -----------------------------------------------------------------------------
 
     async def _begin(self) -> None:
-        await self._make_folder()
+        logs = self._parts.folder_of(self._job.name).logs
+        await when_there_is_room(lambda: self._aside(logs.mkdir, parents=True, exist_ok=True), logs)
         children = await self._aside(self._parts.ledger.child_jobs, self._job.name)
         self._children = {child.spec.step.name: child for child in children if child.spec.step}
         self._standing = PipelineStanding(self._job, self._spec, self._children, self._parts.saw)
@@ -106,19 +106,6 @@ class PipelineRunner:
         self._cancel_seen = self._job.status.state is JobState.CANCEL_REQUESTED
         self._tell(s.Opened(self._cancel_seen))
 
-    async def _make_folder(self) -> None:
-        """Make the job's folder, waiting for a full disk as long as it takes."""
-        logs = self._parts.folder_of(self._job.name).logs
-        for attempt in itertools.count():
-            try:
-                await self._aside(logs.mkdir, parents=True, exist_ok=True)
-                return
-            except OSError as error:
-                told = storage_error(error, logs)
-                if told.code != "storage_full":
-                    raise told from error
-                await _pause(attempt)
-
     def _tell(self, event: s.Event) -> None:
         self._inbox.append(event)
         self._happened.set()
@@ -141,7 +128,7 @@ class PipelineRunner:
             must = bool(self._standing.ended)
             if (not must and loop.time() < due) or await self._commit() or not must:
                 break
-            await _pause(attempt)
+            await pause(attempt)
         starts, self._starts = self._starts, []
         for start in starts:
             self._start(start)
@@ -244,7 +231,7 @@ class PipelineRunner:
             with contextlib.suppress(Unavailable):
                 await self._aside(self._parts.ledger.request_cancel, child)
                 return
-            await _pause(attempt)
+            await pause(attempt)
 
     def _close(self, command: s.CloseStep) -> None:
         """Note the end of a step, which is committed with all others that end now."""
@@ -340,7 +327,7 @@ class PipelineRunner:
         for attempt in itertools.count():
             if not (self._standing.changed or self._results) or await self._commit():
                 break
-            await _pause(attempt)
+            await pause(attempt)
         self._log(f"{finish.state.value}" + (f": {finish.error.message}" if finish.error else ""))
         for attempt in itertools.count():
             now = self._parts.clock.now()
@@ -351,7 +338,7 @@ class PipelineRunner:
                 if not trouble.retryable or trouble.code == "lease_lost":
                     raise
                 self._log(f"cannot note the end of the job, trying again: {trouble.message}")
-                await _pause(attempt)
+                await pause(attempt)
             else:
                 self._standing.finished(status)
                 return finish.state
@@ -365,18 +352,6 @@ class PipelineRunner:
         return asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     async def _stop_all(self) -> None:
-        await _end_of([*self._running.values(), *self._beside])
+        await end_tasks([*self._running.values(), *self._beside])
         await self._parts.engine.close()
         self._closing.close()
-
-
-async def _pause(attempt: int) -> None:
-    await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
-
-
-async def _end_of(tasks: Iterable[asyncio.Task[object]]) -> None:
-    """Cancel tasks and wait until they have ended, however they do."""
-    ending = list(tasks)
-    for task in ending:
-        task.cancel()
-    await asyncio.gather(*ending, return_exceptions=True)

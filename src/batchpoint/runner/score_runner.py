@@ -25,7 +25,6 @@ from batchpoint.domain.job import (
     PublishedOutput,
 )
 from batchpoint.engines.interface import Engine
-from batchpoint.formats.durable import storage_error
 from batchpoint.formats.layout import JobFolder
 from batchpoint.ledger.job_store import Renewed
 from batchpoint.ledger.ledger import Ledger
@@ -34,12 +33,12 @@ from batchpoint.node.wire import Heartbeat
 from batchpoint.runner import causes, progress
 from batchpoint.runner.job_log import JobLog
 from batchpoint.runner.output import request_for, write_assembly_plan
+from batchpoint.runner.patience import end_tasks, pause, when_there_is_room
 from batchpoint.runner.planner import Planner
 from batchpoint.runner.standing import Standing
 from batchpoint.runner.verdicts import VerdictWriter
 from batchpoint.storage.locate import shown_of
 
-_BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _WITHDRAWALS_MAX = 4
 
 
@@ -115,15 +114,13 @@ class ScoreRunner:
             await self._decide_until_finished()
             return await self._end_while_leased()
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end_tasks(self._tasks)
             await self._engine.close()
 
     # --- deciding -----------------------------------------------------------------------------
 
     async def _decide_until_finished(self) -> None:
-        await self._make_folders()
+        await when_there_is_room(lambda: asyncio.to_thread(self._folder.make), self._folder.root)
         records = await asyncio.to_thread(
             lambda: list(progress.unpack(self._ledger.checkpoints(self._job.name)))
         )
@@ -137,20 +134,8 @@ class ScoreRunner:
         await self._wait_unless_stopped(decide)
         if decide.done():
             await decide
-        await _end_of(decide)
+        await end_tasks([decide])
         self._raise_what_stopped()
-
-    async def _make_folders(self) -> None:
-        """Make the job's folders, waiting for a full disk as long as it takes."""
-        for attempt in itertools.count():
-            try:
-                await asyncio.to_thread(self._folder.make)
-                return
-            except OSError as error:
-                told = storage_error(error, self._folder.root)
-                if told.code != "storage_full":
-                    raise told from error
-                await _pause(attempt)
 
     async def _wait_unless_stopped(self, work: asyncio.Task[Any]) -> None:
         """Wait until `work` has ended, or something beside it makes going on useless."""
@@ -158,7 +143,7 @@ class ScoreRunner:
         try:
             await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            await _end_of(work)
+            await end_tasks([work])
             raise
         finally:
             stopped.cancel()
@@ -340,7 +325,7 @@ class ScoreRunner:
         for attempt in itertools.count():
             if not self._records and (self._verdicts is None or not self._verdicts.pending):
                 return
-            await _pause(attempt)
+            await pause(attempt)
             await self._commit()
 
     def _show(self) -> JobStatus:
@@ -368,7 +353,7 @@ class ScoreRunner:
             if not end.done() and self._stopped.is_set():
                 self._stopped.clear()
                 if self._lease_lost is not None or self._mistake is not None:
-                    await _end_of(end)
+                    await end_tasks([end])
                     self._raise_what_stopped()
         return await end
 
@@ -408,7 +393,7 @@ class ScoreRunner:
                     return await self._close_canceled()
                 self._log(f"cannot publish now, trying again: {error.message}")
                 self._trouble = f"storage: {error.message}"
-            await _pause(attempt)
+            await pause(attempt)
         assert output is not None
         self._log(f"results are complete at {shown_of(output.output_uri)}")
         async with self._committing:
@@ -446,7 +431,7 @@ class ScoreRunner:
                 break
             except BatchpointError as error:
                 self._log(f"what was published could not be removed: {error.message}")
-            await _pause(attempt)
+            await pause(attempt)
 
     async def _close(self, state: JobState, error: ErrorInfo | None) -> JobState:
         """Write down how the job ended, waiting for a full disk as long as it takes."""
@@ -462,18 +447,8 @@ class ScoreRunner:
                 if not trouble.retryable or trouble.code == "lease_lost":
                     raise
                 self._log(f"cannot note the end of the job, trying again: {trouble.message}")
-            await _pause(attempt)
+            await pause(attempt)
         raise AssertionError  # never reached: the loop has no end of its own
 
     def _finish_row(self, status: JobStatus) -> None:
         self._ledger.finish(self._job.name, self._epoch, status)
-
-
-async def _pause(attempt: int) -> None:
-    await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
-
-
-async def _end_of(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait until it has ended, however it does."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -31,6 +31,7 @@ from batchpoint.node.command_order import CommandBeat, CommandOrder
 from batchpoint.node.step_files import command_order
 from batchpoint.runner.causes import cause_from
 from batchpoint.runner.job_log import JobLog
+from batchpoint.runner.patience import pause
 from batchpoint.runner.pipeline_standing import PipelineStanding
 from batchpoint.runner.reuse import wanted_elsewhere
 from batchpoint.runner.score_step import StepResult
@@ -44,7 +45,6 @@ _T = TypeVar("_T")
 # For environments, assets and what opens data.
 _THREADS = 4
 _MODEL_TYPES = ("mlflow_model", "custom_model")
-_BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _CLEARINGS_MAX = 4
 
 
@@ -169,7 +169,7 @@ class StepRun:
                     return
             else:
                 return
-            await asyncio.sleep(_BACKOFF_SECONDS[min(waits, len(_BACKOFF_SECONDS) - 1)])
+            await pause(waits)
 
     async def _attempted(self, child: Job, attempt: int, published: Published) -> StepEnd:
         for waits in itertools.count():
@@ -365,7 +365,7 @@ class StepRun:
     async def _wait(self, child: Job, waits: int, error: BatchpointError) -> None:
         self.log_of(child)(f"cannot go on now, trying again: {error.message}")
         self._warn(_place(child).name, error.message)
-        await asyncio.sleep(_BACKOFF_SECONDS[min(waits, len(_BACKOFF_SECONDS) - 1)])
+        await pause(waits)
 
     def _warn(self, step: str, message: str) -> None:
         """Tell people what holds a step up now, or that nothing does."""

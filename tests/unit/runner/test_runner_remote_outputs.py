@@ -14,7 +14,7 @@ from batchpoint.formats.receipt import Receipt, decode
 from batchpoint.node import output_assembly
 from batchpoint.node.output_publish_remote import RemotePublication, RemoteTarget
 from batchpoint.node.output_request import AssembleRequest
-from batchpoint.runner import score_runner
+from batchpoint.runner import patience
 from batchpoint.storage.store import Location
 from tests.contracts.memory_store import MemoryStore
 from tests.unit.runner.test_runner_resumes import World, never, new_world, run_once
@@ -32,7 +32,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
         return RemotePublication(RemoteTarget.of(request), Location(store, "out"), step, decode)
 
     monkeypatch.setattr(output_assembly, "publication_for", opened)
-    monkeypatch.setattr(score_runner, "_BACKOFF_SECONDS", (0.01,))
+    monkeypatch.setattr(patience, "_BACKOFF_SECONDS", (0.01,))
     return store
 
 

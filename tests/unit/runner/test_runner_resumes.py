@@ -26,7 +26,7 @@ from batchpoint.formats.layout import JobFolder, job_folder
 from batchpoint.ledger.job_store import Renewed
 from batchpoint.ledger.ledger import Ledger
 from batchpoint.node.output_request import AssembledOutput, AssembleRequest
-from batchpoint.runner import score_runner
+from batchpoint.runner import patience
 from batchpoint.runner.score_runner import RunnerParts, ScoreRunner
 from batchpoint.runner.verdicts import VerdictWriter
 from sim.simulated_engine import SimulatedEngine
@@ -298,7 +298,7 @@ async def test_what_is_published_already_is_not_called_canceled(world: World) ->
 async def test_a_full_disk_delays_the_end_and_does_not_undo_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score_runner, "_BACKOFF_SECONDS", (0.001,))
+    monkeypatch.setattr(patience, "_BACKOFF_SECONDS", (0.001,))
     full = 3
 
     def hook(step: str, _: Callable[[], None]) -> None:
@@ -342,7 +342,7 @@ async def test_verdicts_that_cannot_be_written_do_not_hold_up_the_lease(
         renewals += refused > 0 and step in ("after renew", "after commit")
 
     monkeypatch.setattr(VerdictWriter, "seal", full)
-    monkeypatch.setattr(score_runner, "_BACKOFF_SECONDS", (0.001,))
+    monkeypatch.setattr(patience, "_BACKOFF_SECONDS", (0.001,))
     assert await run_once(world, hook) == JobState.COMPLETED
     assert refused, "there are failed items in this world"
     check(world)
