@@ -20,7 +20,7 @@ _TOOK_WIDTH = 7
 _FOLD = "⋮"
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
     """How a state looks: a sign, a word, a colour of ANSI terminals."""
 
     sign: str
@@ -29,27 +29,22 @@ class _Look(NamedTuple):
 
 
 _LOOKS = {
-    JobState.QUEUED: _Look("○", "waiting", "2"),
-    JobState.PREPARING: _Look("●", "preparing", "36"),
-    JobState.RUNNING: _Look("●", "running", "36"),
-    JobState.FINALIZING: _Look("●", "finishing", "36"),
-    JobState.CANCEL_REQUESTED: _Look("●", "canceling", "33"),
-    JobState.COMPLETED: _Look("✓", "completed", "32"),
-    JobState.FAILED: _Look("✗", "failed", "31"),
-    JobState.CANCELED: _Look("⊘", "canceled", "33"),
+    JobState.QUEUED: Look("○", "waiting", "2"),
+    JobState.PREPARING: Look("●", "preparing", "36"),
+    JobState.RUNNING: Look("●", "running", "36"),
+    JobState.FINALIZING: Look("●", "finishing", "36"),
+    JobState.CANCEL_REQUESTED: Look("●", "canceling", "33"),
+    JobState.COMPLETED: Look("✓", "completed", "32"),
+    JobState.FAILED: Look("✗", "failed", "31"),
+    JobState.CANCELED: Look("⊘", "canceled", "33"),
 }
-_REUSED = _Look("↺", "reused", "32")
-_NOT_RUN = _Look("⊘", "not run", "2")
+_REUSED = Look("↺", "reused", "32")
+_NOT_RUN = Look("⊘", "not run", "2")
 _QUIET = ("completed", "reused", "waiting", "not run")
 
 
-def look_of(step: Job) -> tuple[str, str]:
-    """Give the sign and the word for what became of a step."""
-    look = _look(step)
-    return look.sign, look.word
-
-
-def _look(step: Job) -> _Look:
+def look_of(step: Job) -> Look:
+    """Tell how what became of a step looks."""
     status = step.status
     if status.state is JobState.COMPLETED and status.reused_from is not None:
         return _REUSED
@@ -187,8 +182,8 @@ def _folded(rows: Sequence[_Row], jobs: Mapping[str, Job]) -> Iterator[_Row]:
         return
     run: list[_Row] = []
     for row in rows:
-        word = _look(jobs[row.name]).word if row.name is not None else None
-        known = next((_look(jobs[r.name]).word for r in run if r.name is not None), word)
+        word = look_of(jobs[row.name]).word if row.name is not None else None
+        known = next((look_of(jobs[r.name]).word for r in run if r.name is not None), word)
         if word is None or (word in _QUIET and word == known):
             run.append(row)
             continue
@@ -204,7 +199,7 @@ def _one_fold(run: Sequence[_Row], jobs: Mapping[str, Job]) -> Iterator[_Row]:
     if len(steps) < _FOLDED_ROWS_MIN:
         yield from run
         return
-    word = _look(jobs[steps[1].name or ""]).word
+    word = look_of(jobs[steps[1].name or ""]).word
     yield steps[0]
     yield _Row(None, f"{_FOLD} {len(steps) - 2:,} more {word}")
     yield steps[-1]
@@ -229,7 +224,7 @@ def _line(
     *,
     colour: bool,
 ) -> str:
-    look, status = _look(job), job.status
+    look, status = look_of(job), job.status
     name = ("  " if "/" in (row.name or "") else "") + _shown(row.name or "")
     took = between(status.started_at, status.ended_at or now)
     compute = job.spec.compute if isinstance(job.spec, NodeSpec) else ""

@@ -57,8 +57,3 @@ class DeployedPipeline(NamedTuple):
 
     deployment: PipelineDeployment
     resolution: PreparedPipeline
-
-
-def step_field(step: str) -> str:
-    """Return the field at which a component holds a step of its flat graph."""
-    return "jobs." + ".component.jobs.".join(step.split("/"))

@@ -135,6 +135,6 @@ def test_colours_change_nothing_but_the_look() -> None:
 
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_has_a_look(state: JobState) -> None:
-    sign, word = look_of(step_job("a", state=state))
+    sign, word, _ = look_of(step_job("a", state=state))
     assert width_of(sign) == 1
     assert word
